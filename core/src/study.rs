@@ -1,0 +1,305 @@
+//! What a study is: states, directions, the configuration of its search, its pin.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::space::SearchSpace;
+use crate::value::Params;
+use crate::workload::{Objective, Workload};
+
+/// Where a study stands.
+///
+/// `Preparing → Active ⇄ Paused → Confirming → Finished`; `Cancelled` or `Failed` from any of these; `Archived` after
+/// an end. A larger budget makes `Finished` active again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StudyState {
+    /// Waits for a worker to describe the model; refuses asks.
+    Preparing,
+    /// Trials are started.
+    Active,
+    /// No trial is started; running ones go on.
+    Paused,
+    /// The search is over; comparison jobs re-measure the best against the baseline.
+    Confirming,
+    /// Budget used up, or stopped by a rule.
+    Finished,
+    /// Ended by a person.
+    Cancelled,
+    /// Could not be prepared.
+    Failed,
+    /// Put away after its end.
+    Archived,
+}
+
+impl StudyState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Preparing,
+        Self::Active,
+        Self::Paused,
+        Self::Confirming,
+        Self::Finished,
+        Self::Cancelled,
+        Self::Failed,
+        Self::Archived,
+    ];
+
+    /// The name on the wire and in storage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Confirming => "confirming",
+            Self::Finished => "finished",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Archived => "archived",
+        }
+    }
+
+    /// The state called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether the search is over for good, unless its budget grows.
+    pub fn is_ended(self) -> bool {
+        match self {
+            Self::Finished | Self::Cancelled | Self::Failed | Self::Archived => true,
+            Self::Preparing | Self::Active | Self::Paused | Self::Confirming => false,
+        }
+    }
+
+    /// Whether a study in this state may be put into `next` by hand or by the scheduler.
+    pub fn may_become(self, next: Self) -> bool {
+        match next {
+            Self::Preparing => false,
+            Self::Active => matches!(self, Self::Preparing | Self::Paused | Self::Confirming | Self::Finished),
+            Self::Paused => matches!(self, Self::Active),
+            Self::Confirming => matches!(self, Self::Active),
+            Self::Finished => matches!(self, Self::Active | Self::Confirming),
+            Self::Cancelled => !self.is_ended(),
+            Self::Failed => !self.is_ended(),
+            Self::Archived => matches!(self, Self::Finished | Self::Cancelled | Self::Failed),
+        }
+    }
+}
+
+impl fmt::Display for StudyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which values of an objective are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Smaller.
+    Minimize,
+    /// Larger.
+    Maximize,
+}
+
+impl Direction {
+    /// The name on the command line, on the wire and in storage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minimize => "minimize",
+            Self::Maximize => "maximize",
+        }
+    }
+
+    /// `value` in a form in which smaller is better.
+    pub fn minimized(self, value: f64) -> f64 {
+        match self {
+            Self::Minimize => value,
+            Self::Maximize => -value,
+        }
+    }
+
+    /// Whether `a` is strictly better than `b`.
+    pub fn better(self, a: f64, b: f64) -> bool {
+        self.minimized(a) < self.minimized(b)
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which sampler proposes parameters, with its options.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SamplerConfig {
+    /// Uniform over the allowed configurations.
+    Random,
+    /// Every combination of a finite space once, in an order shuffled by the seed.
+    Grid,
+    /// Multivariate tree-structured Parzen estimator with constant liar.
+    #[default]
+    Tpe,
+}
+
+impl SamplerConfig {
+    /// The names people may give.
+    pub const NAMES: [&'static str; 3] = ["random", "grid", "tpe"];
+
+    /// The name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Grid => "grid",
+            Self::Tpe => "tpe",
+        }
+    }
+
+    /// The sampler called `name`, with default options.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "random" => Some(Self::Random),
+            "grid" => Some(Self::Grid),
+            "tpe" => Some(Self::Tpe),
+            _ => None,
+        }
+    }
+}
+
+/// When a trial is stopped early.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PrunerConfig {
+    /// Never.
+    #[default]
+    None,
+    /// Worse than the median of the completed trials at the same step. Optuna's options and defaults.
+    Median {
+        /// Completed trials needed before anything is pruned.
+        n_startup_trials: u32,
+        /// Steps below this are never pruned.
+        n_warmup_steps: u32,
+        /// Checked only at the first report within each interval of this many steps; at least 1.
+        interval_steps: u32,
+        /// Values of completed trials needed at the step; at least 1.
+        n_min_trials: u32,
+    },
+    /// Outside fixed limits.
+    Threshold {
+        /// Stop below this.
+        lower: Option<f64>,
+        /// Stop above this.
+        upper: Option<f64>,
+        /// Steps below this are never pruned.
+        n_warmup_steps: u32,
+        /// As for the median; at least 1.
+        interval_steps: u32,
+    },
+}
+
+impl PrunerConfig {
+    /// The median rule with Optuna's defaults.
+    pub fn median() -> Self {
+        Self::Median { n_startup_trials: 5, n_warmup_steps: 0, interval_steps: 1, n_min_trials: 1 }
+    }
+
+    /// The name on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Median { .. } => "median",
+            Self::Threshold { .. } => "threshold",
+        }
+    }
+}
+
+/// When a search ends. Whatever is reached first; nothing set: never by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Trial numbers handed out. Trials skipped before their start do not count, up to as many again.
+    pub trials: Option<u32>,
+    /// Seconds spent in trials: the sum of stored durations, over all resumes.
+    pub seconds: Option<f64>,
+    /// A value of the (single) objective that is good enough.
+    pub target: Option<f64>,
+}
+
+/// What the workers of a model study run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Benchmark {
+    /// The model, as a path or name that a worker resolves in its folders.
+    pub model: String,
+    /// Who runs it: `llama-cpp`.
+    pub executor: String,
+    /// The request that is measured.
+    pub workload: Workload,
+    /// The number that is optimised.
+    pub objective: Objective,
+    /// Settings that are not searched but used in every trial.
+    pub fixed: Params,
+    /// Time limit of one trial, seconds, waiting for the device not counted.
+    pub timeout_s: f64,
+    /// Run configurations that a shipped rule calls unsafe under WSL.
+    pub allow_wsl_unsafe: bool,
+    /// Re-measure the best against the default in fresh processes at the end.
+    pub confirm: bool,
+}
+
+/// The configuration of a study: everything a suggestion may depend on besides events and trial number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudyConfig {
+    /// One per objective, at least one.
+    pub directions: Vec<Direction>,
+    /// What may be sampled. None for studies whose clients sample themselves, and for a model study until its model
+    /// was described.
+    pub space: Option<SearchSpace>,
+    /// Proposes parameters.
+    pub sampler: SamplerConfig,
+    /// Stops trials early.
+    pub pruner: PrunerConfig,
+    /// Ends the search.
+    pub budget: Budget,
+    /// Seed of every random stream of the study.
+    pub seed: u64,
+    /// What workers run; none when clients measure themselves.
+    pub benchmark: Option<Benchmark>,
+}
+
+/// What the values of a study hold for. Workers that differ in any of these are skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Sampled hash of the model file.
+    pub model_hash: String,
+    /// Name of the executor.
+    pub executor: String,
+    /// Version, build and hash of the engine.
+    pub engine: String,
+    /// [`crate::Inventory::device_class`], or the worker's label `class`.
+    pub device_class: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_study_only_wakes_by_a_larger_budget() {
+        assert!(StudyState::Finished.may_become(StudyState::Active));
+        for ended in [StudyState::Cancelled, StudyState::Failed, StudyState::Archived] {
+            assert!(!ended.may_become(StudyState::Active), "{ended}");
+        }
+    }
+
+    #[test]
+    fn names_agree_with_serde() {
+        for state in StudyState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+            assert_eq!(StudyState::from_name(state.as_str()), Some(state));
+        }
+    }
+}
