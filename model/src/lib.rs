@@ -1,1 +1,14 @@
-//! (placeholder)
+//! What a model file tells: its metadata, its identity, which settings are worth a search on a machine; and synthetic
+//! models where there is no file.
+//!
+//! Nothing here is async, reads a clock or the environment, or opens a file: readers and writers are given.
+
+pub mod gguf;
+pub mod identity;
+pub mod metadata;
+pub mod synth;
+
+pub use gguf::GgufError;
+pub use identity::{ModelFile, ModelHash, inspect};
+pub use metadata::ModelMetadata;
+pub use synth::{SynthQuant, SynthSize, SynthSpec};
