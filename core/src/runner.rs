@@ -113,7 +113,7 @@ pub struct Engine {
     pub ggml_version: String,
     /// Version of the crate that carries the engine's source.
     pub crate_version: String,
-    /// CPU features and threading that are compiled in and found, as the engine prints them.
+    /// CPU features that are compiled in and found, and threading, as the engine prints them; no thread counts.
     pub system_info: String,
     /// How it was built: target, `native` or `portable`, back ends.
     pub build: String,
@@ -123,9 +123,7 @@ impl Engine {
     /// Everything about the engine that can change a speed, as one line: what a study is pinned to.
     pub fn fingerprint(&self) -> String {
         let Self { name, version, ggml_version, crate_version, system_info, build } = self;
-        // Thread counts are a setting, not the engine: the features begin after the first bar.
-        let features = system_info.split_once('|').map_or(system_info.as_str(), |(_, rest)| rest).trim();
-        format!("{name} {version}, ggml {ggml_version}, crate {crate_version}, {build}, {features}")
+        format!("{name} {version}, ggml {ggml_version}, crate {crate_version}, {build}, {system_info}")
     }
 }
 

@@ -341,9 +341,8 @@ impl<R: Read + Seek> HeaderReader<'_, R> {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
             4..=6 => 4,
-            10..=12 => 8,
             // A text takes at least the eight bytes of its length.
-            8 => 8,
+            8 | 10..=12 => 8,
             9 => return Err(GgufError::Malformed("an array holds arrays, which llama.cpp refuses as well".to_owned())),
             _ => return Err(GgufError::Malformed(format!("an array has elements of the unknown type {kind}"))),
         };
@@ -383,7 +382,7 @@ impl<R: Read + Seek> HeaderReader<'_, R> {
         for _ in 0..dimension_count {
             let size = self.u64(WHAT)?;
             elements = (elements.checked_mul(size))
-                .filter(|elements| *elements <= i64::MAX as u64)
+                .filter(|elements| i64::try_from(*elements).is_ok())
                 .ok_or_else(|| malformed("has more than 2^63 elements".to_owned()))?;
             dimensions.push(size);
         }

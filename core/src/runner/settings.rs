@@ -181,7 +181,7 @@ pub struct Settings {
     /// Context, tokens; absent, it is what the workload needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_ctx: Option<u32>,
-    /// Threads of decode.
+    /// Threads of decode; absent, one per physical core, as llama.cpp's own programs do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_threads: Option<u32>,
     /// Threads of prefill; absent, they are `n_threads`.

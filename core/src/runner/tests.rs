@@ -125,15 +125,18 @@ fn long_message_is_cut_at_a_character() {
 }
 
 #[test]
-fn fingerprint_ignores_the_thread_count() {
-    let engine = |threads: u32| Engine {
+fn fingerprint_tells_builds_of_one_version_apart() {
+    let engine = |build: &str| Engine {
         name: "llama.cpp".into(),
         version: "0.6.0-dev".into(),
         ggml_version: "0.26.0".into(),
         crate_version: "0.1.161".into(),
-        system_info: format!("n_threads = {threads} / 8 | CPU : AVX2 = 1"),
-        build: "x86_64-linux native".into(),
+        system_info: "CPU : AVX2 = 1".into(),
+        build: build.into(),
     };
-    assert_eq!(engine(1).fingerprint(), engine(8).fingerprint());
-    assert!(engine(1).fingerprint().ends_with("CPU : AVX2 = 1"));
+    assert_ne!(engine("x86_64-linux native").fingerprint(), engine("x86_64-linux portable").fingerprint());
+    assert_eq!(
+        engine("native").fingerprint(),
+        "llama.cpp 0.6.0-dev, ggml 0.26.0, crate 0.1.161, native, CPU : AVX2 = 1"
+    );
 }

@@ -35,7 +35,7 @@ fn tensor(name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Vec<u8> {
     let mut bytes = (name.len() as u64).to_le_bytes().to_vec();
     bytes.extend(name.as_bytes());
     bytes.extend((dimensions.len() as u32).to_le_bytes());
-    dimensions.iter().for_each(|size| bytes.extend(size.to_le_bytes()));
+    bytes.extend(dimensions.iter().flat_map(|size| size.to_le_bytes()));
     bytes.extend(kind.to_le_bytes());
     bytes.extend(offset.to_le_bytes());
     bytes
@@ -111,7 +111,7 @@ fn unknown_tensor_type_does_not_hide_the_rest_of_the_file() {
 fn number_per_layer_reads_as_the_largest() {
     let mut value = 5_u32.to_le_bytes().to_vec();
     value.extend(3_u64.to_le_bytes());
-    [2_i32, 8, 4].iter().for_each(|heads| value.extend(heads.to_le_bytes()));
+    value.extend([2_i32, 8, 4].iter().flat_map(|heads| heads.to_le_bytes()));
     let header = read(&header(3, 0, 1, &pair("heads", 9, &value))).unwrap();
     assert_eq!((header.integer("heads"), header.array_len("heads")), (Some(8), Some(3)));
 }

@@ -52,7 +52,7 @@ impl HeaderWriter {
         self.tensor_count += 1;
         put_text(&mut self.tensors, name);
         self.tensors.extend((dimensions.len() as u32).to_le_bytes());
-        dimensions.iter().for_each(|size| self.tensors.extend(size.to_le_bytes()));
+        self.tensors.extend(dimensions.iter().flat_map(|size| size.to_le_bytes()));
         self.tensors.extend(tensor_type.0.to_le_bytes());
         self.tensors.extend(offset.to_le_bytes());
     }
