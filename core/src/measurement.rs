@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::value::Params;
+
 /// A quantity the executors measure. The unit is in the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +109,33 @@ impl Samples {
         median(self.get(metric))
     }
 }
+
+/// What one execution of a configuration observed, besides its outcome. Stored with the attempt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptDetail {
+    /// Everything measured.
+    pub samples: Samples,
+    /// What was asked of the engine.
+    pub requested: Params,
+    /// What the engine says it did: an object of its own shape; `null` when it never came so far.
+    pub effective: serde_json::Value,
+    /// The engine's fingerprint.
+    pub engine: String,
+    /// [`crate::Inventory::device_class`].
+    pub device_class: String,
+    /// The end of the child's stderr, at most [`MAX_STDERR_TAIL`] bytes.
+    pub stderr_tail: String,
+    /// Which rung of the time-out ladder ended the child: `none`, `SIGTERM` or `SIGKILL`.
+    pub stopped_by: String,
+    /// Seconds it waited for the device.
+    pub waited_s: f64,
+    /// Load average and the like: an object.
+    pub telemetry: serde_json::Value,
+}
+
+/// Longest stderr tail that is kept, bytes.
+pub const MAX_STDERR_TAIL: usize = 64 * 1024;
 
 /// The median of `values`: the middle one, or the mean of the two middle ones; `None` without values.
 pub fn median(values: &[f64]) -> Option<f64> {

@@ -1,1 +1,14 @@
-//! (placeholder)
+//! The protocol `fleetune.v1`: generated types, and `convert`, the only gate between them and the domain.
+//!
+//! Behind the gate every value is valid; generated types go no further than services and clients.
+
+pub mod convert;
+
+/// Generated from `proto/fleetune/v1`.
+#[expect(missing_docs, clippy::pedantic, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("fleetune.v1");
+}
+
+/// The protocol's descriptors, for reflection.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptor");

@@ -1,0 +1,16 @@
+//! Compiles the protocol without `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files([
+        "fleetune/v1/common.proto",
+        "fleetune/v1/study.proto",
+        "fleetune/v1/worker.proto",
+        "fleetune/v1/fleet.proto",
+    ])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().btree_map(".").compile_fds(compiler.file_descriptor_set())?;
+    println!("cargo::rerun-if-changed=proto");
+    Ok(())
+}
