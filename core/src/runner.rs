@@ -14,7 +14,7 @@ mod cpu_list;
 mod settings;
 
 pub use cpu_list::{CpuList, InvalidCpuList, MAX_CPU};
-pub use settings::{FlashAttn, InvalidSetting, KvType, LoadMode, SETTING_NAMES, Settings, SplitMode};
+pub use settings::{FlashAttn, InvalidSetting, KvType, LoadMode, MAX_THREADS, SETTING_NAMES, Settings, SplitMode};
 
 /// Longest line of the protocol in bytes, newline not counted. A reader gives up on a longer one.
 pub const MAX_LINE_BYTES: usize = 1 << 20;

@@ -54,8 +54,8 @@ const OTHER_NAMES: [(&str, &str); 17] = [
 
 /// Highest context or batch that is passed on, tokens.
 const MAX_TOKENS: i64 = 1 << 24;
-/// The engine's own bound on threads (`GGML_MAX_N_THREADS`).
-const MAX_THREADS: i64 = 512;
+/// Most threads: the engine's own bound (`GGML_MAX_N_THREADS`), which it does not check itself.
+pub const MAX_THREADS: u32 = 512;
 /// Above any model's layers.
 const MAX_LAYERS: i64 = 1 << 16;
 /// Above any machine's GPUs.
@@ -266,8 +266,8 @@ impl Settings {
             "n_batch" => self.n_batch = Some(int(name, value, 1, MAX_TOKENS)? as u32),
             "n_ubatch" => self.n_ubatch = Some(int(name, value, 1, MAX_TOKENS)? as u32),
             "n_ctx" => self.n_ctx = Some(int(name, value, 1, MAX_TOKENS)? as u32),
-            "n_threads" => self.n_threads = Some(int(name, value, 1, MAX_THREADS)? as u32),
-            "n_threads_batch" => self.n_threads_batch = Some(int(name, value, 1, MAX_THREADS)? as u32),
+            "n_threads" => self.n_threads = Some(int(name, value, 1, MAX_THREADS.into())? as u32),
+            "n_threads_batch" => self.n_threads_batch = Some(int(name, value, 1, MAX_THREADS.into())? as u32),
             "flash_attn" => self.flash_attn = Some(flash_attn(name, value)?),
             "type_k" => self.type_k = Some(one_of(name, value, KvType::ALL, KvType::as_str)?),
             "type_v" => self.type_v = Some(one_of(name, value, KvType::ALL, KvType::as_str)?),

@@ -279,6 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn abort_of_the_engine_is_announced_before_the_process_dies() {
+        use std::os::unix::process::ExitStatusExt;
+
+        const ABORT: &str = "FLEETUNE_TEST_ABORT";
+        if std::env::var_os(ABORT).is_some() {
+            let _backend = start().unwrap();
+            // SAFETY: both texts are NUL-terminated, the format has no arguments.
+            unsafe { sys::ggml_abort(c"file.c".as_ptr(), 7, c"boom".as_ptr()) };
+        }
+        let name = "engine::tests::abort_of_the_engine_is_announced_before_the_process_dies";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(ABORT, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stdout).unwrap();
+        assert!(said.contains(r#"{"event":"abort","message":"file.c:7: boom"}"#), "{said}");
+        assert_eq!(child.status.signal(), Some(6));
+    }
+
+    #[test]
     fn greedy_takes_the_largest_and_refuses_garbage() {
         assert_eq!(greedy(&[-1.0, 3.0, 2.0]), Some(1));
         assert_eq!(greedy(&[f32::NAN, 1.0]), None);

@@ -2,7 +2,7 @@
 
 use fleetune_core::Workload;
 use fleetune_core::runner::{
-    CpuList, EffectiveSettings, FlashAttn, KvType, LoadMode, MAX_WORKLOAD_TOKENS, Settings, SplitMode,
+    CpuList, EffectiveSettings, FlashAttn, KvType, LoadMode, MAX_THREADS, MAX_WORKLOAD_TOKENS, Settings, SplitMode,
 };
 use llama_cpp_sys_2 as sys;
 
@@ -89,9 +89,12 @@ impl Resolved {
             repack: settings.repack.unwrap_or(true),
             cpu_affinity: settings.cpu_affinity.clone(),
         };
-        // Settings from a request were checked as JSON only; these zeros would abort the engine.
+        // Settings from a request were checked as JSON only; these values would abort or crash the engine.
         if [resolved.n_batch, resolved.n_ubatch, resolved.n_threads, resolved.n_threads_batch].contains(&0) {
             return refuse("n_batch, n_ubatch, n_threads and n_threads_batch must be at least 1".to_owned());
+        }
+        if resolved.n_threads.max(resolved.n_threads_batch) > MAX_THREADS {
+            return refuse(format!("n_threads and n_threads_batch can be at most {MAX_THREADS}"));
         }
         Ok(resolved)
     }
@@ -222,6 +225,7 @@ mod tests {
         let message = resolve(&Settings { n_ctx: Some(512), ..Settings::default() }).unwrap_err().to_string();
         assert!(message.contains("512") && message.contains("600"), "{message}");
         assert!(resolve(&Settings { n_batch: Some(0), ..Settings::default() }).is_err());
+        assert!(resolve(&Settings { n_threads: Some(513), ..Settings::default() }).is_err());
     }
 
     #[test]
