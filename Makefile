@@ -1,0 +1,92 @@
+# The verbs of this project; `make help` lists them.
+#
+# The engine (llama.cpp) is built once, for this machine's CPU, into a target folder of its own; everything else is
+# plain cargo. All commands on the runner share flags, profile and folder, since any difference builds the engine anew.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RUNNER_TARGET_DIR ?= $(TARGET_DIR)/runner
+RUNNER_DIR := $(abspath $(RUNNER_TARGET_DIR))
+RUNNER := $(RUNNER_DIR)/release/fleetune-runner
+
+# Back end of the engine: cuda, vulkan, rocm, or empty for the CPU alone.
+RUNNER_FEATURES ?= $(shell scripts/setup.sh backend)
+RUNNER_RUSTFLAGS ?= -C target-cpu=native
+# CUDA code for the card in this machine alone; keeps the build short.
+CMAKE_CUDA_ARCHITECTURES ?= native
+ifneq ($(findstring cuda,$(RUNNER_FEATURES)),)
+export CMAKE_CUDA_ARCHITECTURES
+endif
+
+# runner-cargo VERB: cargo on the runner, always with the same flags.
+runner-cargo = env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="$(RUNNER_RUSTFLAGS)" \
+	cargo $(1) --release $(LOCKED) -p fleetune-runner --target-dir "$(RUNNER_DIR)" \
+	$(if $(RUNNER_FEATURES),--features "$(RUNNER_FEATURES)")
+
+# Set by `make ci`: the lock file is complete and is not changed.
+LOCKED ?=
+
+MODEL ?=
+ARGS ?=
+SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
+
+# `lint` and `test` use the same target folders; side by side they would only wait for each other.
+.NOTPARALLEL:
+.PHONY: help setup tune test lint fmt bench bench-engine doc ci
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing and build the engine, once (minutes), for this machine
+	@scripts/setup.sh
+	@$(call runner-cargo,build) --quiet
+
+tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
+	@cargo build --release $(LOCKED) -p fleetune-cli
+	@cp -u "$(RUNNER)" "$(TARGET_DIR)/release/"
+	@model="$(MODEL)"; \
+	if [ -z "$$model" ]; then \
+		model="$(SYNTHETIC)"; \
+		echo "No MODEL=file.gguf given: tuning a small synthetic model (random weights, 15 million parameters)."; \
+		echo "Its result says nothing about your own models; it shows that everything works."; \
+		mkdir -p "$$(dirname "$$model")"; \
+		[ -e "$$model" ] || \
+			"$(TARGET_DIR)/release/fleetune" model synth --arch llama --size 15m --quant q4_0 -o "$$model"; \
+	fi; \
+	"$(TARGET_DIR)/release/fleetune" tune "$$model" $(ARGS)
+
+# Threads that spin while they wait make every number on a busy machine meaningless, and tests slow.
+test: export OMP_WAIT_POLICY := passive
+test: export FLEETUNE_RUNNER := $(RUNNER)
+test: setup ## Run all tests, the runner's included
+	cargo test $(LOCKED)
+	$(call runner-cargo,test)
+
+lint: ## Check format, lints, dependency arrows and licences
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	@scripts/setup.sh
+	$(call runner-cargo,clippy) --all-targets -- -D warnings
+	scripts/check-arrows.sh
+	@if [ ! -f deny.toml ]; then echo "cargo deny: skipped, there is no deny.toml"; \
+	elif cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+	else echo "cargo deny: skipped, it is not installed (cargo install cargo-deny)"; fi
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Run the micro-benchmarks
+	cargo bench $(LOCKED) --benches
+
+bench-engine: setup ## Compare the runner with llama-bench on the same engine
+	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"
+
+doc: ## Build the API documentation
+	cargo doc $(LOCKED) --no-deps
+
+ci: ## What continuous integration runs: lints and tests
+	@$(MAKE) lint test LOCKED=--locked

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Installs what building the engine and testing the storage need and this machine lacks. Touches nothing else, and is
+# done at once when nothing is missing.
+#
+#   scripts/setup.sh            check, install on Debian and Ubuntu, elsewhere say what is missing
+#   scripts/setup.sh backend    print the engine back end to build for this machine: `cuda`, or nothing for the CPU
+set -euo pipefail
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_libclang() {
+    local folder
+    for folder in ${LIBCLANG_PATH:+"$LIBCLANG_PATH"} /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib \
+        /opt/homebrew/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib; do
+        compgen -G "$folder/libclang*.so*" >/dev/null && return 0
+        compgen -G "$folder/libclang.dylib" >/dev/null && return 0
+    done
+    return 1
+}
+
+# Debian keeps the server's programs out of PATH.
+have_postgres() { have initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
+
+have_nvcc() { have nvcc || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ]; }
+have_nvidia() { have nvidia-smi && nvidia-smi -L >/dev/null 2>&1; }
+
+if [ "${1:-}" = backend ]; then
+    if have_nvidia && have_nvcc; then echo cuda; fi
+    exit 0
+fi
+
+if ! have cargo; then
+    echo "error: cargo is missing; install Rust from https://rustup.rs, then run this again" >&2
+    exit 1
+fi
+
+missing=()     # what is missing, in words
+packages=()    # and what Debian and Ubuntu call it
+need() {       # need WORDS PACKAGE CHECK...
+    local words=$1 package=$2
+    shift 2
+    if ! "$@"; then
+        missing+=("$words")
+        packages+=("$package")
+    fi
+}
+need "a C++ compiler (g++)" g++ have c++
+need "make" make have make
+need "CMake 3.14 or newer" cmake have cmake
+need "libclang with its headers" libclang-dev have_libclang
+need "the PostgreSQL server programs (initdb, postgres)" postgresql have_postgres
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "missing:"
+    printf '  %s\n' "${missing[@]}"
+    if ! have apt-get; then
+        echo "error: install them with this system's package manager, then run this again" >&2
+        echo "  Debian, Ubuntu:  apt-get install ${packages[*]}" >&2
+        echo "  Fedora:          dnf install gcc-c++ make cmake clang-devel postgresql-server" >&2
+        echo "  Arch:            pacman -S base-devel cmake clang postgresql" >&2
+        echo "  macOS:           brew install cmake llvm postgresql@17" >&2
+        exit 1
+    fi
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        if ! have sudo; then
+            echo "error: not root, and there is no sudo; as root run: apt-get install ${packages[*]}" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+    fi
+    run() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "$@"; }
+    run apt-get update -q
+    if ! have_postgres; then
+        # Debian's package starts a server on port 5432 by itself; tests start their own, private ones.
+        run mkdir -p /etc/postgresql-common/createcluster.d
+        echo 'create_main_cluster = false' |
+            "${as_root[@]}" tee /etc/postgresql-common/createcluster.d/fleetune.conf >/dev/null
+    fi
+    run apt-get install -q -y --no-install-recommends "${packages[@]}"
+fi
+
+if have_nvidia && ! have_nvcc; then
+    echo "note: there is an NVIDIA GPU but no CUDA compiler (nvcc): the engine is built for the CPU alone." >&2
+    echo "      Install the CUDA toolkit, or run: make setup RUNNER_FEATURES=vulkan" >&2
+fi
