@@ -1,1 +1,24 @@
-//! (placeholder)
+//! Pure search: history in, suggestion out; pruners; the statistics of the confirmation.
+//!
+//! No async, IO, clock or environment. Randomness is an argument, exponentials and logarithms come from `libm`, and no
+//! hash order reaches a random stream, so that the same history gives the same suggestion on every machine.
+
+pub mod confirmation;
+mod draw;
+mod factory;
+mod grid;
+mod numeric;
+pub mod pruner;
+mod random;
+mod rng;
+mod seam;
+pub mod tpe;
+mod tried;
+
+pub use factory::{SamplerError, build};
+pub use pruner::{Pruner, build_pruner};
+pub use rng::trial_rng;
+pub use seam::{Ask, Ended, Estimate, Event, Outcome, Running, Sampler, SpaceExhausted};
+
+/// Stamped on every trial; changes whenever a suggestion for the same history may change.
+pub const VERSION: &str = "1";
