@@ -7,8 +7,10 @@ pub mod gguf;
 pub mod identity;
 pub mod metadata;
 pub mod synth;
+pub mod tunables;
 
 pub use gguf::GgufError;
 pub use identity::{ModelFile, ModelHash, inspect};
 pub use metadata::ModelMetadata;
 pub use synth::{SynthQuant, SynthSize, SynthSpec};
+pub use tunables::{DefaultSpace, SpaceOptions, default_space, default_space_with};
