@@ -53,8 +53,8 @@ pub struct SpaceOptions {
 
 impl DefaultSpace {
     /// The space behind `toml`.
-    pub fn search_space(&self) -> Result<SearchSpace, SpaceError> {
-        SearchSpace::from_toml(&self.toml)
+    pub fn search_space(&self) -> Result<SearchSpace, Box<SpaceError>> {
+        SearchSpace::from_toml(&self.toml).map_err(Box::new)
     }
 }
 
