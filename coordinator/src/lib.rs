@@ -1,1 +1,11 @@
-//! (placeholder)
+//! The coordinator: keeps studies and trials in SQLite or Postgres, decides what to try next, leases jobs to workers.
+//!
+//! Knows nothing of workers but the protocol they speak.
+
+mod coordinator;
+pub mod scheduler;
+pub mod service;
+pub mod storage;
+pub mod transport;
+
+pub use coordinator::Coordinator;

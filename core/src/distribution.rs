@@ -470,6 +470,15 @@ impl Distribution {
         self.cardinality() == Some(1)
     }
 
+    /// The distribution whose only value is `value`.
+    pub fn single(value: &Value) -> Result<Self, DistributionError> {
+        Ok(match value {
+            Value::Int(int) => Self::Int(IntRange::new(*int, *int, 1, false)?),
+            Value::Float(float) => Self::Float(FloatRange::new(*float, *float, None, false)?),
+            Value::Null | Value::Bool(_) | Value::Text(_) => Self::Categorical(Choices::new(vec![value.clone()])?),
+        })
+    }
+
     /// The distribution with the single value `value`, which must be one of this one's.
     pub fn pinned(&self, value: &Value) -> Result<Self, DistributionError> {
         Ok(match self.coerce(value)? {

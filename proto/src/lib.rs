@@ -3,6 +3,7 @@
 //! Behind the gate every value is valid; generated types go no further than services and clients.
 
 pub mod convert;
+pub mod reason;
 
 /// Generated from `proto/fleetune/v1`.
 #[expect(missing_docs, clippy::pedantic, reason = "generated code")]

@@ -1,0 +1,44 @@
+//! The coordinator as a whole: an engine over storage, and what runs beside it.
+
+use std::time::Duration;
+
+use crate::scheduler::{Engine, EngineOptions};
+use crate::storage::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// How often leases that nobody may claim any more are looked for.
+const REAP_EVERY: Duration = Duration::from_secs(15);
+
+/// A running coordinator: an engine over storage, with its background task.
+pub struct Coordinator {
+    engine: Engine,
+    stop: CancellationToken,
+}
+
+impl Coordinator {
+    /// Opens `storage` (`sqlite://FILE` or `postgres://…`), migrates it where needed, and begins to serve. Streams and
+    /// the background task end when `stop` is cancelled.
+    pub async fn start(storage: &str, options: EngineOptions, stop: CancellationToken) -> Result<Self, StoreError> {
+        let engine = Engine::new(Store::open(storage).await?, options);
+        tokio::spawn(reap(engine.clone(), stop.clone()));
+        Ok(Self { engine, stop })
+    }
+
+    /// The fleetune.v1 services.
+    pub fn routes(&self) -> Routes {
+        crate::service::routes(&self.engine, &self.stop)
+    }
+}
+
+async fn reap(engine: Engine, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(REAP_EVERY) => {}
+        }
+        if let Err(error) = engine.reap().await {
+            tracing::warn!(%error, "could not look for lost trials");
+        }
+    }
+}

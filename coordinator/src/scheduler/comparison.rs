@@ -1,0 +1,176 @@
+//! Comparisons: which configurations are measured against each other, and what their rounds say.
+//!
+//! The statistics are the sampler crate's; here are the candidates, the stored rounds and the next one.
+
+use fleetune_core::study::Pin;
+use fleetune_core::{Direction, FailKind, JobId, LeaseToken, Params, TrialNumber};
+use fleetune_sampler::confirmation::{self, Next, Plan, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::engine::Engine;
+use super::error::EngineError;
+use super::history::History;
+use crate::storage::{JobRecord, Origin, StudyRecord};
+
+/// Challengers that enter the choosing rounds.
+const CHALLENGERS: usize = 4;
+
+/// One configuration of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The trial it comes from.
+    pub trial: TrialNumber,
+    /// Its parameters.
+    pub params: Params,
+    /// Whether it is what the others must beat.
+    pub baseline: bool,
+}
+
+/// What a comparison job is about, as stored with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// In the order that rounds refer to.
+    pub candidates: Vec<Candidate>,
+    /// Larger or smaller is better.
+    pub direction: Direction,
+    /// Draws the order within rounds.
+    pub seed: u64,
+    /// What its values hold for.
+    pub pin: Option<Pin>,
+}
+
+/// One configuration measured once in a fresh process, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Index into the candidates.
+    pub candidate: usize,
+    /// The objective; none when the process failed.
+    pub value: Option<f64>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<(FailKind, String)>,
+    /// What was observed.
+    #[serde(default)]
+    pub detail: serde_json::Value,
+}
+
+/// A round to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NextRound {
+    /// Its number, from 0.
+    pub round: u32,
+    /// Candidates in the order to measure them, each in a fresh process.
+    pub order: Vec<usize>,
+    /// Fresh processes still to come, at most, these included.
+    pub cells_left: u32,
+}
+
+/// The comparison that ends the search of `record`, or none: nothing to compare, or not wanted.
+pub fn spec(record: &StudyRecord, history: &History) -> Option<Spec> {
+    let benchmark = record.config.benchmark.as_ref().filter(|benchmark| benchmark.confirm)?;
+    let direction = benchmark.objective.direction();
+    let mut feasible: Vec<(TrialNumber, f64)> = history.feasible().collect();
+    feasible.sort_by(|a, b| direction.minimized(a.1).total_cmp(&direction.minimized(b.1)).then(a.0.cmp(&b.0)));
+    let of_origin = |wanted| feasible.iter().map(|&(number, _)| number).find(|&n| history.origin(n) == Some(wanted));
+    let baseline = of_origin(Origin::Default).or_else(|| of_origin(Origin::EngineFit));
+    let candidate = |number: TrialNumber| {
+        let params = history.params(number)?.clone();
+        Some(Candidate { trial: number, params, baseline: Some(number) == baseline })
+    };
+    let mut candidates: Vec<Candidate> = baseline.and_then(candidate).into_iter().collect();
+    for challenger in feasible.iter().filter_map(|&(number, _)| candidate(number)) {
+        let is_new = candidates.iter().all(|known| known.params != challenger.params);
+        if is_new && candidates.iter().filter(|known| !known.baseline).count() < CHALLENGERS {
+            candidates.push(challenger);
+        }
+    }
+    // A single configuration has nothing to be compared with.
+    (candidates.len() > 1).then(|| Spec { candidates, direction, seed: record.config.seed, pin: record.pin.clone() })
+}
+
+impl Spec {
+    fn plan(&self, job: JobId) -> Plan {
+        let baseline = self.candidates.iter().position(|candidate| candidate.baseline);
+        Plan::new(self.seed ^ (job.0 as u64).rotate_left(32), self.candidates.len(), baseline, self.direction)
+    }
+
+    /// The next round after `rounds`, or the verdict.
+    pub fn next(&self, job: JobId, rounds: &[Vec<Cell>]) -> Result<NextRound, Box<Verdict>> {
+        let rounds: Vec<confirmation::Round> = rounds
+            .iter()
+            .map(|cells| confirmation::Round {
+                cells: cells
+                    .iter()
+                    .map(|cell| confirmation::Cell { candidate: cell.candidate, value: cell.value })
+                    .collect(),
+            })
+            .collect();
+        let plan = self.plan(job);
+        match plan.next(&rounds) {
+            Next::Measure { round, order } => {
+                let cells_left = u32::try_from(plan.remaining_cells(&rounds)).unwrap_or(u32::MAX);
+                Ok(NextRound { round, order, cells_left })
+            }
+            Next::Done(verdict) => Err(Box::new(verdict)),
+        }
+    }
+}
+
+impl Engine {
+    /// The candidates and the next round of a comparison as stored. Where its rounds decide already, it is ended.
+    pub(super) async fn continue_comparison(
+        &self,
+        job: &JobRecord,
+        token: LeaseToken,
+    ) -> Result<(Spec, Option<NextRound>), EngineError> {
+        let spec: Spec = serde_json::from_value(job.spec.clone()).map_err(|error| corrupt(job.id, &error))?;
+        let rounds: Vec<Vec<Cell>> = self
+            .store
+            .rounds(job.id)
+            .await?
+            .into_iter()
+            .map(|round| serde_json::from_value(round).map_err(|error| corrupt(job.id, &error)))
+            .collect::<Result<_, _>>()?;
+        match spec.next(job.id, &rounds) {
+            Ok(next) => Ok((spec, Some(next))),
+            Err(verdict) => {
+                let result = serde_json::to_value(&*verdict).map_err(|error| corrupt(job.id, &error))?;
+                self.store.finish_comparison(token, result, serde_json::Value::Null, self.now()).await?;
+                self.changed();
+                Ok((spec, None))
+            }
+        }
+    }
+
+    /// Stores a whole round and gives the next one; none when the comparison has ended.
+    pub async fn record_round(
+        &self,
+        token: LeaseToken,
+        round: u32,
+        cells: Vec<Cell>,
+    ) -> Result<Option<NextRound>, EngineError> {
+        let job = self.store.job(token.job).await?;
+        let spec: Spec = serde_json::from_value(job.spec.clone()).map_err(|error| corrupt(job.id, &error))?;
+        check_cells(&spec, &cells)?;
+        let cells = serde_json::to_value(&cells).map_err(|error| corrupt(job.id, &error))?;
+        self.store.record_round(token, round, cells, self.now()).await?;
+        self.changed();
+        Ok(self.continue_comparison(&job, token).await?.1)
+    }
+}
+
+fn check_cells(spec: &Spec, cells: &[Cell]) -> Result<(), EngineError> {
+    for cell in cells {
+        if cell.candidate >= spec.candidates.len() {
+            return Err(EngineError::invalid("cells.candidate", format!("{} is no candidate", cell.candidate)));
+        }
+        if cell.value.is_some_and(|value| !value.is_finite() || value <= 0.0) {
+            return Err(EngineError::invalid("cells.value", "must be a positive finite number"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn corrupt(job: JobId, error: &serde_json::Error) -> EngineError {
+    EngineError::Store(crate::storage::StoreError::Corrupt { what: format!("job {job}"), why: error.to_string() })
+}

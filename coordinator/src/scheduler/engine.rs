@@ -1,0 +1,408 @@
+//! The engine: studies in memory, and what people and programs do with them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetune_core::study::{Budget, StudyConfig};
+use fleetune_core::{FailKind, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialNumber, TrialState};
+use tokio::sync::{Mutex, watch};
+
+use super::error::EngineError;
+use super::live::{LiveStudy, Verification};
+use super::outcome;
+use crate::storage::{
+    AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StudyRecord, StudyUpdate, TrialFilter, TrialRecord,
+};
+
+/// Most trials of one Ask or Enqueue.
+pub const MAX_BATCH: usize = 1_000;
+
+/// Studies kept in memory; the longest unused ones are dropped, and loaded again when asked for.
+const MAX_LIVE: usize = 256;
+
+/// Times and limits of an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// How long a lease runs without renewal.
+    pub lease_ttl: Duration,
+    /// How often workers renew.
+    pub heartbeat_every: Duration,
+    /// Attempts after which a trial ends as `worker_lost`.
+    pub max_attempts: u32,
+    /// How often changes by other processes are looked for.
+    pub poll_every: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(30),
+            heartbeat_every: Duration::from_secs(5),
+            max_attempts: 3,
+            poll_every: Duration::from_millis(500),
+        }
+    }
+}
+
+/// The scheduler's state. Holds nothing that another process could not rebuild from storage.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) store: Store,
+    pub(super) options: EngineOptions,
+    live: Arc<Mutex<HashMap<StudyId, Arc<Mutex<LiveStudy>>>>>,
+    /// Wakes long polls and watchers of this process after a change.
+    changes: Arc<watch::Sender<u64>>,
+    /// Leases that ended by time are claimable only from here on.
+    serving_since: Timestamp,
+}
+
+/// Trials of a study by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrialCounts {
+    /// Queue entries.
+    pub waiting: u64,
+    /// Leased or held.
+    pub running: u64,
+    /// Ended with values.
+    pub complete: u64,
+    /// Stopped early.
+    pub pruned: u64,
+    /// Ended without a value.
+    pub fail: u64,
+    /// Those of `fail` that were skipped before their start.
+    pub skipped: u64,
+}
+
+/// A study with what people ask first.
+#[derive(Clone, Debug)]
+pub struct StudySummary {
+    /// As stored.
+    pub record: StudyRecord,
+    /// Its trials.
+    pub counts: TrialCounts,
+    /// Seconds stored in trials.
+    pub spent_s: f64,
+    /// Why no worker gets a trial of it, a sentence each.
+    pub obstacles: Vec<String>,
+}
+
+/// How a client says that a trial ended.
+#[derive(Clone, Debug)]
+pub struct Tell {
+    /// `Complete`, `Pruned` or `Fail`.
+    pub state: TrialState,
+    /// One per objective for `Complete`.
+    pub values: Vec<f64>,
+    /// By name, for constraints without an expression.
+    pub constraints: BTreeMap<String, f64>,
+    /// For `Fail`.
+    pub fail: Option<(FailKind, String)>,
+}
+
+impl Engine {
+    /// Begins to serve `store`.
+    pub fn new(store: Store, options: EngineOptions) -> Self {
+        let serving_since = store.now();
+        Self { store, options, live: Arc::default(), changes: Arc::new(watch::Sender::new(0)), serving_since }
+    }
+
+    /// The time and limits it works with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// The database's clock.
+    pub fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+
+    /// A receiver that changes whenever this process changed something.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn rules(&self) -> LeaseRules {
+        LeaseRules {
+            ttl: self.options.lease_ttl,
+            not_before: self.serving_since.plus(self.options.lease_ttl),
+            max_attempts: self.options.max_attempts,
+        }
+    }
+
+    /// The study in memory; loaded when it is not there.
+    pub(super) async fn live(&self, id: StudyId) -> Result<Arc<Mutex<LiveStudy>>, EngineError> {
+        if let Some(live) = self.live.lock().await.get(&id) {
+            return Ok(Arc::clone(live));
+        }
+        let loaded = Arc::new(Mutex::new(LiveStudy::load(self.store.clone(), id).await?));
+        let mut all = self.live.lock().await;
+        if all.len() >= MAX_LIVE {
+            // Nobody else holds these; whoever wants one loads it again.
+            all.retain(|_, live| Arc::strong_count(live) > 1);
+        }
+        // Two callers may have loaded at once; the first one's stays, since it may have moved on.
+        Ok(Arc::clone(all.entry(id).or_insert(loaded)))
+    }
+
+    /// Creates a study.
+    pub async fn create_study(
+        &self,
+        name: &str,
+        request_id: &str,
+        config: StudyConfig,
+    ) -> Result<StudyRecord, EngineError> {
+        check_name(name)?;
+        check_request_id(request_id)?;
+        super::prepare::check_config(&config)?;
+        let state = if config.benchmark.is_some() { StudyState::Preparing } else { StudyState::Active };
+        let new = NewStudy { name: name.to_owned(), request_id: request_id.to_owned(), state, config };
+        let record = self.store.create_study(new, self.now()).await?;
+        self.changed();
+        Ok(record)
+    }
+
+    /// A study by name, with its numbers.
+    pub async fn study(&self, name: &str) -> Result<StudySummary, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        self.summary(record).await
+    }
+
+    /// At most `limit` studies after `after`, by id.
+    pub async fn studies(&self, after: StudyId, limit: u32) -> Result<Vec<StudySummary>, EngineError> {
+        let mut summaries = Vec::new();
+        for record in self.store.studies(after, limit).await? {
+            summaries.push(self.summary(record).await?);
+        }
+        Ok(summaries)
+    }
+
+    async fn summary(&self, record: StudyRecord) -> Result<StudySummary, EngineError> {
+        let live = self.live(record.id).await?;
+        let mut live = live.lock().await;
+        live.catch_up().await?;
+        let history = live.history();
+        Ok(StudySummary {
+            record: live.record().clone(),
+            counts: history.counts(),
+            spent_s: history.spent_s(),
+            obstacles: self.obstacles_of_all(live.record()).await?,
+        })
+    }
+
+    /// Replaces the budget. A larger one wakes a finished study.
+    pub async fn update_budget(&self, name: &str, budget: Budget) -> Result<StudySummary, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let update = StudyUpdate { budget: Some(budget), ..StudyUpdate::default() };
+        let record = self.store.update_study(record.id, update, self.now()).await?;
+        if record.state == StudyState::Finished {
+            let live = self.live(record.id).await?;
+            let mut live = live.lock().await;
+            live.catch_up().await?;
+            if matches!(live.room(), super::live::Room::Trials(_)) {
+                let state = Some((StudyState::Active, String::new()));
+                let update = StudyUpdate { state, expected: Some(StudyState::Finished), budget: None };
+                self.store.update_study(record.id, update, self.now()).await?;
+            }
+        }
+        self.changed();
+        self.study(name).await
+    }
+
+    /// Puts a study into `state`, with a reason for people.
+    pub async fn set_state(&self, name: &str, state: StudyState, reason: &str) -> Result<StudySummary, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let update = StudyUpdate { state: Some((state, reason.to_owned())), ..StudyUpdate::default() };
+        self.store.update_study(record.id, update, self.now()).await?;
+        self.changed();
+        // A study whose search was over when it was paused goes on to its end now.
+        self.conclude(record.id).await?;
+        self.study(name).await
+    }
+
+    /// Removes a study; one with running trials only with `force`.
+    pub async fn delete_study(&self, name: &str, force: bool) -> Result<(), EngineError> {
+        let summary = self.study(name).await?;
+        if summary.counts.running > 0 && !force {
+            return Err(EngineError::Invalid {
+                what: format!("study `{name}`"),
+                why: format!("{} of its trials are running", summary.counts.running),
+                hint: Some(format!("cancel it first (`fleetune study cancel {name}`), or delete with `--force`")),
+            });
+        }
+        self.store.delete_study(summary.record.id).await?;
+        self.live.lock().await.remove(&summary.record.id);
+        self.changed();
+        Ok(())
+    }
+
+    /// Starts up to `count` trials that the caller holds.
+    pub async fn ask(&self, name: &str, request_id: &str, count: u32) -> Result<Vec<TrialRecord>, EngineError> {
+        check_request_id(request_id)?;
+        check_batch(count as usize)?;
+        let record = self.store.study_by_name(name).await?;
+        let live = self.live(record.id).await?;
+        let started = live.lock().await.start(count, request_id, None, self.now()).await;
+        self.changed();
+        match started {
+            Ok(started) => Ok(started.into_iter().map(|started| started.trial).collect()),
+            Err(error) => {
+                // The ask that finds the budget used up may be the one that ends the study.
+                self.conclude(record.id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores an intermediate value; whether to stop.
+    pub async fn report(
+        &self,
+        name: &str,
+        number: TrialNumber,
+        step: u32,
+        value: f64,
+        token: Option<LeaseToken>,
+    ) -> Result<bool, EngineError> {
+        if !value.is_finite() {
+            return Err(EngineError::NonFinite { number, value });
+        }
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.trial(record.id, number).await?;
+        let stop = {
+            let live = self.live(record.id).await?;
+            let mut live = live.lock().await;
+            live.catch_up().await?;
+            live.should_stop(number, &trial.steps, step, value)
+        };
+        let verdict = self.store.report(record.id, number, token, step, value, stop, self.now()).await?;
+        self.changed();
+        Ok(verdict)
+    }
+
+    /// Ends a trial as a client says.
+    pub async fn tell(
+        &self,
+        name: &str,
+        number: TrialNumber,
+        tell: Tell,
+        token: Option<LeaseToken>,
+    ) -> Result<TrialRecord, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.trial(record.id, number).await?;
+        let now = self.now();
+        let end = outcome::told(&record.config, &trial, tell, now)?;
+        let detail = serde_json::Value::Null;
+        let trial = self.store.finish(record.id, number, token, end, detail, now).await?;
+        self.changed();
+        self.conclude(record.id).await?;
+        Ok(trial)
+    }
+
+    /// Queues trials with partly fixed parameters.
+    pub async fn enqueue(
+        &self,
+        name: &str,
+        request_id: &str,
+        trials: Vec<Params>,
+    ) -> Result<Vec<TrialRecord>, EngineError> {
+        check_request_id(request_id)?;
+        check_batch(trials.len())?;
+        let record = self.store.study_by_name(name).await?;
+        let space = match (&record.config.space, record.state) {
+            (Some(space), _) => space,
+            (None, StudyState::Preparing) => return Err(EngineError::Preparing(name.to_owned())),
+            (None, _) => return Err(EngineError::NoSpace(name.to_owned())),
+        };
+        let entries = trials
+            .iter()
+            .map(|params| match space.check_fixed(params) {
+                Ok(fixed) => Ok(NewWaiting { fixed, origin: Origin::Enqueued }),
+                Err(error) => Err(EngineError::Invalid {
+                    what: "fixed parameters".to_owned(),
+                    why: error.to_string(),
+                    hint: error.hint(),
+                }),
+            })
+            .collect::<Result<_, _>>()?;
+        let trials = self.store.enqueue(record.id, request_id.to_owned(), entries, self.now()).await?;
+        self.changed();
+        Ok(trials)
+    }
+
+    /// Ends a trial without a result, whoever holds it.
+    pub async fn cancel_trial(&self, name: &str, number: TrialNumber) -> Result<TrialRecord, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.cancel_trial(record.id, number, self.now()).await?;
+        self.changed();
+        self.conclude(record.id).await?;
+        Ok(trial)
+    }
+
+    /// A trial with its executions.
+    pub async fn trial(
+        &self,
+        name: &str,
+        number: TrialNumber,
+    ) -> Result<(TrialRecord, Vec<AttemptRecord>), EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.trial(record.id, number).await?;
+        let attempts = match trial.job {
+            Some(job) => self.store.attempts(job).await?,
+            None => Vec::new(),
+        };
+        Ok((trial, attempts))
+    }
+
+    /// A page of trials by number.
+    pub async fn trials(&self, name: &str, filter: &TrialFilter) -> Result<Vec<TrialRecord>, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        Ok(self.store.trials(record.id, filter).await?)
+    }
+
+    /// Trials that changed after a revision, and the study.
+    pub async fn changes_since(
+        &self,
+        name: &str,
+        after: fleetune_core::Revision,
+    ) -> Result<(StudySummary, Vec<TrialRecord>), EngineError> {
+        let summary = self.study(name).await?;
+        let trials = self.store.trials_since(summary.record.id, after, 1_000).await?;
+        Ok((summary, trials))
+    }
+
+    /// Recomputes every sampled trial's parameters.
+    pub async fn verify(&self, name: &str) -> Result<Verification, EngineError> {
+        let record = self.store.study_by_name(name).await?;
+        let live = self.live(record.id).await?;
+        live.lock().await.verify().await
+    }
+}
+
+fn check_name(name: &str) -> Result<(), EngineError> {
+    let bad = name.is_empty() || name.chars().count() > 200 || name.chars().any(|c| c.is_control() || c == '/');
+    if bad {
+        return Err(EngineError::invalid(
+            "study name",
+            "must have 1 to 200 characters, none of them a control character or `/`",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_request_id(request_id: &str) -> Result<(), EngineError> {
+    if request_id.is_empty() || request_id.len() > 200 {
+        return Err(EngineError::invalid("request_id", "must have 1 to 200 bytes: it makes a retry safe"));
+    }
+    Ok(())
+}
+
+fn check_batch(count: usize) -> Result<(), EngineError> {
+    if count == 0 || count > MAX_BATCH {
+        return Err(EngineError::invalid("count", format!("{count} is outside 1 to {MAX_BATCH}")));
+    }
+    Ok(())
+}

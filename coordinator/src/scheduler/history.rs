@@ -1,0 +1,289 @@
+//! What is known of a study's trials, in columns, kept current by revision.
+//!
+//! Everything a suggestion, a verdict or a ranking reads comes from here; SQL is asked only for what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleetune_core::workload::running_median;
+use fleetune_core::{FailKind, Params, Revision, TrialNumber, TrialState, Turn};
+use fleetune_sampler::{Ended, Event, Outcome, Running};
+
+use super::engine::TrialCounts;
+use crate::storage::{Origin, TrialRecord, external};
+
+/// What the steps of a study's trials are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// An executor measures: step k, from 1, is repetition k alone; the series is their running median.
+    Repetitions,
+    /// Told by clients: the series is the curve as it is.
+    Curve,
+}
+
+impl StepKind {
+    /// The series that samplers and pruners read.
+    pub fn series(self, steps: &[(u32, f64)]) -> Vec<(u32, f64)> {
+        match self {
+            Self::Curve => steps.to_vec(),
+            Self::Repetitions => {
+                let values: Vec<f64> = steps.iter().map(|&(_, value)| value).collect();
+                steps.iter().map(|&(step, _)| step).zip(running_median(&values)).collect()
+            }
+        }
+    }
+}
+
+/// The columns, indexed by trial number.
+#[derive(Debug)]
+pub struct History {
+    steps: StepKind,
+    repetitions: u32,
+    state: Vec<TrialState>,
+    origin: Vec<Origin>,
+    fail: Vec<Option<FailKind>>,
+    values: Vec<Vec<f64>>,
+    constraints: Vec<Vec<f64>>,
+    seconds: Vec<f64>,
+    turn: Vec<Option<Turn>>,
+    started: Vec<Option<Revision>>,
+    ended: Vec<Option<Revision>>,
+    params: Vec<Arc<Params>>,
+    fixed: Vec<Arc<Params>>,
+    series: Vec<Vec<(u32, f64)>>,
+    waiting: BTreeSet<TrialNumber>,
+    running: BTreeMap<Turn, TrialNumber>,
+}
+
+impl History {
+    /// No trial yet. `repetitions`: planned for each trial, 1 where steps are a curve.
+    pub fn new(steps: StepKind, repetitions: u32) -> Self {
+        Self {
+            steps,
+            repetitions,
+            state: Vec::new(),
+            origin: Vec::new(),
+            fail: Vec::new(),
+            values: Vec::new(),
+            constraints: Vec::new(),
+            seconds: Vec::new(),
+            turn: Vec::new(),
+            started: Vec::new(),
+            ended: Vec::new(),
+            params: Vec::new(),
+            fixed: Vec::new(),
+            series: Vec::new(),
+            waiting: BTreeSet::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
+    /// in that order.
+    pub fn absorb(&mut self, mut changed: Vec<TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
+        // By number first: columns grow densely even when a page brings a later trial before an earlier one.
+        changed.sort_by_key(|trial| trial.number);
+        let mut events: Vec<(Revision, u8, Event)> = Vec::new();
+        for trial in changed {
+            let row = self.place(&trial);
+            if let Some(started) = trial.started_revision
+                && started > known
+            {
+                let turn = trial.turn.unwrap_or_default();
+                let params = self.params[row].as_ref().clone();
+                events.push((started, 0, Event::Started { number: trial.number, turn, params }));
+            }
+            if let Some(ended) = trial.ended_revision
+                && ended > known
+                && trial.turn.is_some()
+            {
+                events.push((ended, 1, Event::Ended(self.ended_event(trial.number))));
+            }
+        }
+        events.sort_by_key(|(revision, kind, _)| (*revision, *kind));
+        events.into_iter().map(|(revision, _, event)| (revision, event)).collect()
+    }
+
+    fn place(&mut self, trial: &TrialRecord) -> usize {
+        let row = usize::try_from(trial.number.0).unwrap_or(0);
+        while self.state.len() <= row {
+            self.state.push(TrialState::Waiting);
+            self.origin.push(Origin::Sampled);
+            self.fail.push(None);
+            self.values.push(Vec::new());
+            self.constraints.push(Vec::new());
+            self.seconds.push(0.0);
+            self.turn.push(None);
+            self.started.push(None);
+            self.ended.push(None);
+            self.params.push(Arc::default());
+            self.fixed.push(Arc::default());
+            self.series.push(Vec::new());
+        }
+        self.state[row] = trial.state;
+        self.origin[row] = trial.origin;
+        self.fail[row] = trial.fail.as_ref().map(|(kind, _)| *kind);
+        self.values[row].clone_from(&trial.values);
+        self.constraints[row].clone_from(&trial.constraints);
+        self.seconds[row] = trial.seconds;
+        self.turn[row] = trial.turn;
+        self.started[row] = trial.started_revision;
+        self.ended[row] = trial.ended_revision;
+        self.params[row] = Arc::new(external(&trial.params));
+        self.fixed[row] = Arc::new(trial.fixed.clone());
+        self.series[row] = self.steps.series(&trial.steps);
+        if trial.state == TrialState::Waiting {
+            self.waiting.insert(trial.number);
+        } else {
+            self.waiting.remove(&trial.number);
+        }
+        if let Some(turn) = trial.turn {
+            if trial.state == TrialState::Running {
+                self.running.insert(turn, trial.number);
+            } else {
+                self.running.remove(&turn);
+            }
+        }
+        row
+    }
+
+    fn ended_event(&self, number: TrialNumber) -> Ended {
+        let row = row(number);
+        let outcome = match self.state[row] {
+            TrialState::Complete => {
+                Outcome::Complete { values: self.values[row].clone(), constraints: self.constraints[row].clone() }
+            }
+            TrialState::Pruned => Outcome::Pruned {
+                value: self.values[row].first().copied(),
+                last_step: self.series[row].last().map(|&(step, _)| step),
+                constraints: self.constraints[row].clone(),
+            },
+            TrialState::Fail | TrialState::Waiting | TrialState::Running => {
+                Outcome::Failed { kind: self.fail[row].unwrap_or(FailKind::Error) }
+            }
+        };
+        Ended {
+            number,
+            params: self.params[row].as_ref().clone(),
+            outcome,
+            series: self.series[row].clone(),
+            repetitions_planned: self.repetitions,
+            seconds: self.seconds[row],
+        }
+    }
+
+    /// What the steps of this study are.
+    pub fn step_kind(&self) -> StepKind {
+        self.steps
+    }
+
+    /// How many trials have a number.
+    pub fn len(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Where the parameters of a trial come from.
+    pub fn origin(&self, number: TrialNumber) -> Option<Origin> {
+        self.origin.get(row(number)).copied()
+    }
+
+    /// The parameters of a trial.
+    pub fn params(&self, number: TrialNumber) -> Option<&Params> {
+        self.params.get(row(number)).map(Arc::as_ref)
+    }
+
+    /// What a queue entry fixes.
+    pub fn fixed(&self, number: TrialNumber) -> Option<&Params> {
+        self.fixed.get(row(number)).map(Arc::as_ref)
+    }
+
+    /// Numbers of queue entries, lowest first.
+    pub fn waiting(&self) -> impl Iterator<Item = TrialNumber> + '_ {
+        self.waiting.iter().copied()
+    }
+
+    /// Running trials, by turn.
+    pub fn running(&self) -> Vec<Running> {
+        self.running
+            .iter()
+            .map(|(&turn, &number)| Running { turn, number, params: self.params[row(number)].as_ref().clone() })
+            .collect()
+    }
+
+    /// Whether any trial runs.
+    pub fn any_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Trials that were started, those skipped before their start left out, and the skipped ones.
+    pub fn started_and_skipped(&self) -> (u32, u32) {
+        let started = self.turn.iter().flatten().count();
+        let skipped = self.fail.iter().flatten().filter(|kind| kind.is_skip()).count();
+        (u32::try_from(started - skipped.min(started)).unwrap_or(u32::MAX), u32::try_from(skipped).unwrap_or(u32::MAX))
+    }
+
+    /// Trials by state.
+    pub fn counts(&self) -> TrialCounts {
+        let of = |wanted| self.state.iter().filter(|&&state| state == wanted).count() as u64;
+        TrialCounts {
+            waiting: of(TrialState::Waiting),
+            running: of(TrialState::Running),
+            complete: of(TrialState::Complete),
+            pruned: of(TrialState::Pruned),
+            fail: of(TrialState::Fail),
+            skipped: self.fail.iter().flatten().filter(|kind| kind.is_skip()).count() as u64,
+        }
+    }
+
+    /// Seconds stored in trials.
+    pub fn spent_s(&self) -> f64 {
+        self.seconds.iter().sum()
+    }
+
+    /// Completed trials' series, by number: what pruners compare with.
+    pub fn completed_series(&self) -> Vec<&[(u32, f64)]> {
+        (0..self.len())
+            .filter(|&row| self.state[row] == TrialState::Complete)
+            .map(|row| self.series[row].as_slice())
+            .collect()
+    }
+
+    /// Complete, feasible trials with their first value, by number.
+    pub fn feasible(&self) -> impl Iterator<Item = (TrialNumber, f64)> + '_ {
+        (0..self.len()).filter_map(|row| {
+            let feasible = self.constraints[row].iter().all(|&constraint| constraint <= 0.0);
+            let value = *self.values[row].first()?;
+            (self.state[row] == TrialState::Complete && feasible).then_some((TrialNumber(row as i64), value))
+        })
+    }
+
+    /// Everything a recomputation needs of the trials that took a turn, in order of turns:
+    /// number, turn, started and ended revision.
+    pub fn turns(&self) -> Vec<(TrialNumber, Turn)> {
+        let mut turns: Vec<_> =
+            (0..self.len()).filter_map(|row| Some((TrialNumber(row as i64), self.turn[row]?))).collect();
+        turns.sort_by_key(|&(_, turn)| turn);
+        turns
+    }
+
+    /// The trials that ran for `turn` as seen at `seen`: smaller turns not ended by then.
+    pub fn running_at(&self, turn: Turn, seen: Revision) -> Vec<Running> {
+        let mut running: Vec<_> = (0..self.len())
+            .filter_map(|row| {
+                let own = self.turn[row]?;
+                let open = self.ended[row].is_none_or(|ended| ended > seen);
+                (own < turn && open).then(|| Running {
+                    turn: own,
+                    number: TrialNumber(row as i64),
+                    params: self.params[row].as_ref().clone(),
+                })
+            })
+            .collect();
+        running.sort_by_key(|running| running.turn);
+        running
+    }
+}
+
+fn row(number: TrialNumber) -> usize {
+    usize::try_from(number.0).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,317 @@
+//! A study in memory: its history, its sampler's state, and the one place where its trials enter RUNNING.
+//!
+//! Callers hold the study's lock, so that asks of one coordinator go through one after another; between coordinators
+//! the turn decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetune_core::study::StudyConfig;
+use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, Turn, WorkerId};
+use fleetune_sampler::pruner::Pruner;
+use fleetune_sampler::{Ask, Running, Sampler};
+
+use super::error::EngineError;
+use super::history::{History, StepKind};
+use crate::storage::{
+    Origin, Param, ParamSet, StartEntry, StartTrials, Started, Store, StoreError, StudyRecord, TrialFilter, TrialRecord,
+};
+
+/// Trials read from storage at a time.
+const PAGE: u32 = 2_000;
+
+/// Lost races against other coordinators before a caller is told.
+const MAX_CONFLICTS: u32 = 64;
+
+/// A study as its coordinator knows it.
+pub struct LiveStudy {
+    store: Store,
+    record: StudyRecord,
+    history: History,
+    sampler: Option<Box<dyn Sampler>>,
+    pruner: Box<dyn Pruner + Send + Sync>,
+    /// Events up to here are folded.
+    seen: Revision,
+}
+
+/// What the budget says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Room {
+    /// So many trials may still be started; none: no limit.
+    Trials(Option<u32>),
+    /// The search is over, and why.
+    Over(String),
+}
+
+impl LiveStudy {
+    /// Loads a study and folds everything that happened.
+    pub async fn load(store: Store, id: StudyId) -> Result<Self, EngineError> {
+        let record = store.study(id).await?;
+        let history = empty_history(&record.config);
+        let sampler = new_sampler(&record)?;
+        let pruner = new_pruner(&record.config);
+        let mut live = Self { store, record, history, sampler, pruner, seen: Revision(0) };
+        live.catch_up().await?;
+        Ok(live)
+    }
+
+    /// Folds what changed since the last time, by whomever.
+    pub async fn catch_up(&mut self) -> Result<(), EngineError> {
+        let record = self.store.study(self.record.id).await?;
+        if record.config_revision != self.record.config_revision || record.config.space != self.record.config.space {
+            // Another space or sampler: the fold starts anew under the new configuration.
+            self.history = empty_history(&record.config);
+            self.sampler = new_sampler(&record)?;
+            self.pruner = new_pruner(&record.config);
+            self.seen = Revision(0);
+        }
+        if record.revision == self.seen {
+            self.record = record;
+            return Ok(());
+        }
+        // Everything is read before anything is folded: a caller that goes away in between leaves no half.
+        let mut changed = Vec::new();
+        let mut cursor = self.seen;
+        loop {
+            let page = self.store.trials_since(record.id, cursor, PAGE).await?;
+            let full = page.len() as u32 >= PAGE;
+            cursor = page.last().map_or(cursor, |trial| trial.revision);
+            changed.extend(page);
+            if !full {
+                break;
+            }
+        }
+        let known = self.seen;
+        self.seen = cursor.max(record.revision).max(known);
+        self.record = record;
+        for (_, event) in self.history.absorb(changed, known) {
+            if let Some(sampler) = &mut self.sampler {
+                sampler.observe(&event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The study as of the last catch-up.
+    pub fn record(&self) -> &StudyRecord {
+        &self.record
+    }
+
+    /// Its trials as of the last catch-up.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Whether the search may go on, by budget and target.
+    pub fn room(&self) -> Room {
+        let budget = self.record.config.budget;
+        if let (Some(target), Some(&direction)) = (budget.target, self.record.config.directions.first())
+            && self.history.feasible().any(|(_, value)| !direction.better(target, value))
+        {
+            return Room::Over("target reached".to_owned());
+        }
+        if budget.seconds.is_some_and(|seconds| self.history.spent_s() >= seconds) {
+            return Room::Over("time budget used up".to_owned());
+        }
+        let Some(trials) = budget.trials else {
+            return Room::Trials(None);
+        };
+        let (started, skipped) = self.history.started_and_skipped();
+        // Skipped trials are free, up to as many again as were asked for.
+        let used = started.saturating_add(skipped.saturating_sub(trials));
+        match trials.saturating_sub(used) {
+            0 => Room::Over("trial budget used up".to_owned()),
+            left => Room::Trials(Some(left)),
+        }
+    }
+
+    /// Starts up to `count` trials: queue entries first, then fresh ones. At least one, or an error that says why not.
+    pub async fn start(
+        &mut self,
+        count: u32,
+        request_id: &str,
+        lease: Option<(WorkerId, Duration)>,
+        now: Timestamp,
+    ) -> Result<Vec<Started>, EngineError> {
+        for _ in 0..MAX_CONFLICTS {
+            self.catch_up().await?;
+            self.check_active()?;
+            let count = match self.room() {
+                Room::Over(why) => return Err(EngineError::Finished { name: self.record.name.clone(), why }),
+                Room::Trials(None) => count,
+                Room::Trials(Some(left)) => count.min(left),
+            };
+            let start = StartTrials {
+                study: self.record.id,
+                request_id: request_id.to_owned(),
+                turn: self.record.next_turn,
+                seen: self.seen,
+                sampler: fleetune_sampler::VERSION.to_owned(),
+                entries: self.propose(count)?,
+                lease: lease.clone(),
+            };
+            match self.store.start(start, now).await {
+                Ok(started) => return Ok(started),
+                Err(StoreError::TurnTaken { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(EngineError::Contended(self.record.name.clone()))
+    }
+
+    fn check_active(&self) -> Result<(), EngineError> {
+        let name = || self.record.name.clone();
+        match self.record.state {
+            StudyState::Active => Ok(()),
+            StudyState::Preparing => Err(EngineError::Preparing(name())),
+            StudyState::Finished | StudyState::Confirming => {
+                Err(EngineError::Finished { name: name(), why: self.record.reason.clone() })
+            }
+            state @ (StudyState::Paused | StudyState::Cancelled | StudyState::Failed | StudyState::Archived) => {
+                Err(EngineError::NotActive { name: name(), state })
+            }
+        }
+    }
+
+    /// The next `count` configurations. The first that cannot be found is an error; later ones end the batch.
+    fn propose(&self, count: u32) -> Result<Vec<StartEntry>, EngineError> {
+        let sampler = self.sampler.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
+        let fresh = (self.record.next_number.0..).map(TrialNumber);
+        let numbers: Vec<_> = self
+            .history
+            .waiting()
+            .map(|number| (number, false))
+            .chain(fresh.map(|number| (number, true)))
+            .take(count as usize)
+            .collect();
+        let mut running = self.history.running();
+        let mut entries = Vec::with_capacity(numbers.len());
+        for (offset, (number, is_fresh)) in numbers.into_iter().enumerate() {
+            let none = Params::new();
+            let fixed = if is_fresh { &none } else { self.history.fixed(number).unwrap_or(&none) };
+            let ask = Ask { number, fixed, running: &running, estimate: None };
+            let params = match suggest(sampler.as_ref(), self.record.config.seed, &ask) {
+                Ok(params) => params,
+                Err(_) if !entries.is_empty() => break,
+                Err(why) => return Err(EngineError::SpaceExhausted { name: self.record.name.clone(), why }),
+            };
+            let turn = Turn(self.record.next_turn.0 + offset as i64);
+            entries.push(StartEntry { number, params: self.pack(&params)?, origin: Origin::Sampled });
+            running.push(Running { turn, number, params });
+        }
+        Ok(entries)
+    }
+
+    fn pack(&self, params: &Params) -> Result<ParamSet, EngineError> {
+        let space = self.record.config.space.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
+        params
+            .iter()
+            .map(|(name, value)| {
+                let parameter = space
+                    .parameters()
+                    .get(name)
+                    .ok_or_else(|| EngineError::invalid(format!("parameter `{name}`"), "is not in the search space"))?;
+                let distribution = parameter.distribution();
+                let internal = distribution
+                    .to_internal(value)
+                    .map_err(|error| EngineError::invalid(format!("parameter `{name}`"), error))?;
+                Ok((name.clone(), Param { distribution: Arc::new(distribution.clone()), internal }))
+            })
+            .collect()
+    }
+
+    /// Whether trial `number` should stop after `value` at `step`. The baseline never stops.
+    pub fn should_stop(&self, number: TrialNumber, steps: &[(u32, f64)], step: u32, value: f64) -> bool {
+        if self.record.config.directions.len() != 1 || self.history.origin(number) == Some(Origin::Default) {
+            return false;
+        }
+        let mut steps = steps.to_vec();
+        if !steps.iter().any(|&(known, _)| known == step) {
+            steps.push((step, value));
+            steps.sort_by_key(|&(step, _)| step);
+        }
+        let own = self.history.step_kind().series(&steps);
+        self.pruner.should_stop(&self.history.completed_series(), &own, step)
+    }
+
+    /// Recomputes the parameters of every trial that this version's sampler completed. Returns
+    /// (number, stored, recomputed) of those that differ, how many were checked and how many were not its work.
+    pub async fn verify(&mut self) -> Result<Verification, EngineError> {
+        self.catch_up().await?;
+        let mut verification = Verification::default();
+        let Some(mut sampler) = new_sampler(&self.record)? else {
+            return Ok(verification);
+        };
+        let trials = all_trials(&self.store, self.record.id).await?;
+        let mut replay = empty_history(&self.record.config);
+        let mut events = replay.absorb(trials.clone(), Revision(0)).into_iter().peekable();
+        for (number, turn) in replay.turns() {
+            let Some(trial) = trials.get(usize::try_from(number.0).unwrap_or(usize::MAX)) else { continue };
+            let Some(seen) = trial.seen.filter(|_| trial.sampler == fleetune_sampler::VERSION) else {
+                verification.skipped += 1;
+                continue;
+            };
+            while let Some((_, event)) = events.next_if(|(revision, _)| *revision <= seen) {
+                sampler.observe(&event);
+            }
+            let running = replay.running_at(turn, seen);
+            let ask = Ask { number, fixed: &trial.fixed, running: &running, estimate: None };
+            let stored = replay.params(number).cloned().unwrap_or_default();
+            let recomputed = suggest(sampler.as_ref(), self.record.config.seed, &ask).unwrap_or_default();
+            verification.checked += 1;
+            if stored != recomputed {
+                verification.mismatches.push((number, stored, recomputed));
+            }
+        }
+        Ok(verification)
+    }
+}
+
+async fn all_trials(store: &Store, study: StudyId) -> Result<Vec<TrialRecord>, EngineError> {
+    let mut trials = Vec::new();
+    loop {
+        let from = TrialNumber(trials.len() as i64);
+        let page = store.trials(study, &TrialFilter { from, limit: PAGE, ..TrialFilter::default() }).await?;
+        if page.is_empty() {
+            return Ok(trials);
+        }
+        trials.extend(page);
+    }
+}
+
+/// What [`LiveStudy::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verification {
+    /// Trials recomputed.
+    pub checked: u64,
+    /// Trials that another version, a client or nobody sampled.
+    pub skipped: u64,
+    /// Number, stored and recomputed parameters of those that differ.
+    pub mismatches: Vec<(TrialNumber, Params, Params)>,
+}
+
+fn suggest(sampler: &dyn Sampler, seed: u64, ask: &Ask<'_>) -> Result<Params, String> {
+    let mut rng = fleetune_sampler::trial_rng(seed, ask.number, &[]);
+    sampler.suggest(ask, &mut rng).map_err(|exhausted| exhausted.to_string())
+}
+
+fn empty_history(config: &StudyConfig) -> History {
+    match &config.benchmark {
+        Some(benchmark) => History::new(StepKind::Repetitions, benchmark.workload.repetitions),
+        None => History::new(StepKind::Curve, 1),
+    }
+}
+
+fn new_sampler(record: &StudyRecord) -> Result<Option<Box<dyn Sampler>>, EngineError> {
+    if record.config.space.is_none() {
+        return Ok(None);
+    }
+    fleetune_sampler::build(&record.config)
+        .map(Some)
+        .map_err(|error| EngineError::Sampler { name: record.name.clone(), why: error.to_string() })
+}
+
+fn new_pruner(config: &StudyConfig) -> Box<dyn Pruner + Send + Sync> {
+    let direction = config.directions.first().copied().unwrap_or(fleetune_core::Direction::Minimize);
+    fleetune_sampler::build_pruner(&config.pruner, direction)
+}

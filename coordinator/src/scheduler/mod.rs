@@ -1,0 +1,20 @@
+//! The use cases: create, ask, report, tell, acquire, conclude. Knows neither SQL nor the wire.
+
+mod best;
+mod comparison;
+mod engine;
+mod error;
+mod history;
+mod lifecycle;
+mod live;
+mod outcome;
+mod prepare;
+mod work;
+
+pub use best::{Best, Comparison};
+pub use comparison::{Cell, NextRound, Spec as ComparisonSpec};
+pub use engine::{Engine, EngineOptions, StudySummary, Tell, TrialCounts};
+pub use error::EngineError;
+pub use live::Verification;
+pub use prepare::Described;
+pub use work::{Acquired, Assignment, Work};

@@ -1,0 +1,326 @@
+//! What workers do: register, lease jobs, renew, deliver.
+
+use std::time::Duration;
+
+use fleetune_core::measurement::AttemptDetail;
+use fleetune_core::study::Benchmark;
+use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, TrialNumber, TrialState, WorkerId};
+
+use super::comparison::{NextRound, Spec, corrupt};
+use super::engine::{Engine, check_request_id};
+use super::error::EngineError;
+use super::outcome;
+use super::prepare::{self, Described};
+use crate::storage::{
+    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, StoreError, StudyRecord, TrialRecord, WorkerRecord,
+};
+
+/// Studies looked at for one worker.
+const MAX_STUDIES: u32 = 1_000;
+
+/// Longest a worker may wait for a job in one call.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// A leased job with everything needed to do it.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The lease.
+    pub lease: Lease,
+    /// Name of the study.
+    pub study: String,
+    /// What to run.
+    pub benchmark: Benchmark,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Tell what the model and the machine are.
+    Describe,
+    /// Run this trial.
+    Trial(Box<TrialRecord>),
+    /// Measure rounds, beginning with this one.
+    Comparison {
+        /// The configurations.
+        spec: Spec,
+        /// The next round.
+        next: NextRound,
+    },
+}
+
+/// The answer to an Acquire.
+#[derive(Clone, Debug, Default)]
+pub struct Acquired {
+    /// Leased jobs; none when the wait was over.
+    pub assignments: Vec<Assignment>,
+    /// Why there is none, where the worker's operator could do something about it.
+    pub obstacles: Vec<String>,
+}
+
+impl Engine {
+    /// Registers a worker, or its return.
+    pub async fn register(&self, registration: Registration) -> Result<WorkerRecord, EngineError> {
+        let well_formed = registration.id.0.len() == 32 && registration.id.0.bytes().all(|b| b.is_ascii_hexdigit());
+        if !well_formed {
+            return Err(EngineError::invalid("worker_id", "must be 32 hexadecimal digits"));
+        }
+        let worker = self.store.register(registration, self.now()).await?;
+        self.changed();
+        Ok(worker)
+    }
+
+    /// Leases up to `max_jobs` jobs to `worker`, waiting up to `wait` for the first.
+    pub async fn acquire(
+        &self,
+        worker: &WorkerId,
+        request_id: &str,
+        max_jobs: u32,
+        wait: Duration,
+        only: Option<&str>,
+    ) -> Result<Acquired, EngineError> {
+        check_request_id(request_id)?;
+        let worker = self.store.worker(worker).await?;
+        let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let mut acquired = Acquired::default();
+            for index in 0..max_jobs.clamp(1, 64) {
+                let request_id = format!("{request_id}/{index}");
+                match self.acquire_one(&worker, &request_id, only, &mut acquired.obstacles).await? {
+                    Some(assignment) => acquired.assignments.push(assignment),
+                    None => break,
+                }
+            }
+            if !acquired.assignments.is_empty() || tokio::time::Instant::now() >= deadline {
+                return Ok(acquired);
+            }
+            let poll = tokio::time::Instant::now() + self.options.poll_every;
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(poll.min(deadline)) => {}
+            }
+        }
+    }
+
+    async fn acquire_one(
+        &self,
+        worker: &WorkerRecord,
+        request_id: &str,
+        only: Option<&str>,
+        obstacles: &mut Vec<String>,
+    ) -> Result<Option<Assignment>, EngineError> {
+        if self.store.worker(&worker.id).await?.draining {
+            return Ok(None);
+        }
+        let studies = match only {
+            Some(name) => vec![self.store.study_by_name(name).await?],
+            None => self.store.studies(StudyId(0), MAX_STUDIES).await?,
+        };
+        for study in studies {
+            let Some(benchmark) = study.config.benchmark.clone().filter(|_| !study.state.is_ended()) else {
+                continue;
+            };
+            let obstacle = obstacle(&study, &benchmark, worker);
+            if let Some(obstacle) = obstacle {
+                if !obstacles.contains(&obstacle) {
+                    obstacles.push(obstacle);
+                }
+                continue;
+            }
+            if let Some(assignment) = self.acquire_from(&study, benchmark, worker, request_id).await? {
+                self.changed();
+                return Ok(Some(assignment));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn acquire_from(
+        &self,
+        study: &StudyRecord,
+        benchmark: Benchmark,
+        worker: &WorkerRecord,
+        request_id: &str,
+    ) -> Result<Option<Assignment>, EngineError> {
+        match self.store.claim(study.id, &worker.id, self.rules(), self.now()).await? {
+            Claimed::Job { job, trial, lease } => {
+                let work = self.work(&job, trial, lease.token).await?;
+                return Ok(work.map(|work| Assignment { lease, study: study.name.clone(), benchmark, work }));
+            }
+            // A resumed search goes on in order: nothing fresh while an ended lease waits out its delay.
+            Claimed::NotBefore(_) => return Ok(None),
+            Claimed::Nothing => {}
+        }
+        if study.state != StudyState::Active {
+            return Ok(None);
+        }
+        let live = self.live(study.id).await?;
+        let lease = Some((worker.id.clone(), self.options.lease_ttl));
+        let started = live.lock().await.start(1, request_id, lease, self.now()).await;
+        match started {
+            Ok(started) => Ok(started.into_iter().next().and_then(|started| {
+                let lease = started.lease?;
+                let work = Work::Trial(Box::new(started.trial));
+                Some(Assignment { lease, study: study.name.clone(), benchmark, work })
+            })),
+            Err(EngineError::Finished { .. }) => {
+                self.conclude(study.id).await?;
+                Ok(None)
+            }
+            Err(EngineError::SpaceExhausted { why, .. }) => {
+                self.conclude_exhausted(study.id, &why).await?;
+                Ok(None)
+            }
+            // Changed under way: the next look sees its new state.
+            Err(
+                EngineError::NotActive { .. }
+                | EngineError::Preparing(_)
+                | EngineError::Contended(_)
+                | EngineError::Store(StoreError::WrongStudyState { .. } | StoreError::StudyNotFound(_)),
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the job asks for; none when it needed nothing but its stored rounds to end.
+    async fn work(
+        &self,
+        job: &JobRecord,
+        trial: Option<Box<TrialRecord>>,
+        token: LeaseToken,
+    ) -> Result<Option<Work>, EngineError> {
+        match (job.kind, trial) {
+            (JobKind::Describe, _) => Ok(Some(Work::Describe)),
+            (JobKind::Trial, Some(trial)) => Ok(Some(Work::Trial(trial))),
+            (JobKind::Trial, None) => Err(EngineError::Store(StoreError::JobNotFound(job.id))),
+            (JobKind::Comparison, _) => {
+                let (spec, next) = self.continue_comparison(job, token).await?;
+                Ok(next.map(|next| Work::Comparison { spec, next }))
+            }
+        }
+    }
+
+    /// Renews leases; which are lost or ended, and whether to drain.
+    pub async fn heartbeat(&self, worker: &WorkerId, tokens: &[LeaseToken]) -> Result<Heartbeat, EngineError> {
+        Ok(self.store.heartbeat(worker, tokens, self.options.lease_ttl, self.now()).await?)
+    }
+
+    /// Ends `Preparing` by what a worker found.
+    pub async fn finish_describe(&self, token: LeaseToken, described: Described) -> Result<(), EngineError> {
+        let job = self.store.job(token.job).await?;
+        let study = self.store.study(job.study).await?;
+        let detail = serde_json::Value::Null;
+        match prepare::prepared(&study, described) {
+            Ok(prepared) => self.store.prepare(token, prepared, detail, self.now()).await?,
+            Err(error) => self.store.fail_preparation(token, error.to_string(), detail, self.now()).await?,
+        };
+        self.changed();
+        Ok(())
+    }
+
+    /// Ends a describe or comparison job that cannot be done.
+    pub async fn finish_failed(&self, token: LeaseToken, message: String) -> Result<(), EngineError> {
+        let job = self.store.job(token.job).await?;
+        let detail = serde_json::Value::Null;
+        match job.kind {
+            JobKind::Describe => {
+                self.store.fail_preparation(token, message, detail, self.now()).await?;
+            }
+            JobKind::Comparison => {
+                // Without a comparison nothing is announced: the ranking stands as it is.
+                self.store.finish_comparison(token, detail.clone(), detail, self.now()).await?;
+            }
+            JobKind::Trial => {
+                let fail = Some((FailKind::Error, message));
+                let detail = AttemptDetail::default();
+                return self.finish_trial(token, TrialState::Fail, fail, &detail, 0.0).await;
+            }
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Ends a trial that a worker measured.
+    pub async fn finish_trial(
+        &self,
+        token: LeaseToken,
+        state: TrialState,
+        fail: Option<(FailKind, String)>,
+        detail: &AttemptDetail,
+        seconds: f64,
+    ) -> Result<(), EngineError> {
+        let job = self.store.job(token.job).await?;
+        let study = self.store.study(job.study).await?;
+        let number = job.trial.unwrap_or(TrialNumber(-1));
+        let trial = self.store.trial(study.id, number).await?;
+        let benchmark = study.config.benchmark.as_ref().ok_or(StoreError::JobNotFound(job.id))?;
+        let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+        let end = outcome::measured(&study.config, benchmark, &trial, state, fail, detail, seconds)?;
+        let detail = serde_json::to_value(detail).map_err(|error| corrupt(job.id, &error))?;
+        self.store.finish(study.id, number, Some(token), end, detail, self.now()).await?;
+        self.changed();
+        self.conclude(study.id).await
+    }
+
+    /// Gives a job back unfinished.
+    pub async fn release(&self, token: LeaseToken) -> Result<(), EngineError> {
+        self.store.release(token, self.now()).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// The worker takes no new job from now on.
+    pub async fn drain(&self, worker: &WorkerId) -> Result<WorkerRecord, EngineError> {
+        let worker = self.store.drain_worker(worker, true).await?;
+        self.changed();
+        Ok(worker)
+    }
+
+    /// Workers by id.
+    pub async fn workers(&self, after: &WorkerId, limit: u32) -> Result<Vec<WorkerRecord>, EngineError> {
+        Ok(self.store.workers(after, limit).await?)
+    }
+
+    /// Why no known worker gets a trial of `study`; empty when one does, or when no worker is needed.
+    pub(super) async fn obstacles_of_all(&self, study: &StudyRecord) -> Result<Vec<String>, EngineError> {
+        let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| !study.state.is_ended()) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for worker in self.store.workers(&WorkerId(String::new()), MAX_STUDIES).await? {
+            match obstacle(study, benchmark, &worker) {
+                None => return Ok(Vec::new()),
+                Some(obstacle) => found.push(obstacle),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Why `worker` gets no job of `study`.
+fn obstacle(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
+    let (study_name, name) = (&study.name, &worker.name);
+    let Some(engine) = worker.executors.get(&benchmark.executor) else {
+        return Some(format!(
+            "study `{study_name}` needs the executor `{}`, which worker `{name}` does not have",
+            benchmark.executor
+        ));
+    };
+    let pin = study.pin.as_ref()?;
+    if pin.engine != *engine {
+        return Some(format!(
+            "study `{study_name}` is pinned to the engine `{}`, but worker `{name}` has `{engine}`",
+            pin.engine
+        ));
+    }
+    let class = worker.labels.get("class").cloned().unwrap_or_else(|| worker.inventory.device_class());
+    (pin.device_class != class).then(|| {
+        format!(
+            "study `{study_name}` is pinned to the device class `{}`, but worker `{name}` is `{class}`",
+            pin.device_class
+        )
+    })
+}

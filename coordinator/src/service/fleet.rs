@@ -1,0 +1,80 @@
+//! FleetService.
+
+use fleetune_core::{StudyId, StudyState, WorkerId};
+use fleetune_proto::v1;
+use fleetune_proto::v1::fleet_service_server::FleetService;
+use tonic::{Request, Response, Status};
+
+use super::{status, view};
+use crate::scheduler::{Engine, EngineError};
+use crate::storage::{StoreError, WorkerRecord};
+
+/// Workers and studies looked at for a status or a name.
+const MAX_LISTED: u32 = 10_000;
+
+/// FleetService over an engine.
+pub struct FleetApi {
+    engine: Engine,
+}
+
+impl FleetApi {
+    /// Over `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    async fn find(&self, wanted: &str) -> Result<WorkerRecord, Status> {
+        let all = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
+        let found = all.into_iter().find(|worker| worker.id.0 == wanted || worker.name == wanted);
+        found.ok_or_else(|| refused(StoreError::WorkerNotFound(wanted.to_owned()).into()))
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl FleetService for FleetApi {
+    async fn list_workers(&self, request: Request<v1::ListWorkersRequest>) -> Answer<v1::ListWorkersResponse> {
+        let request = request.into_inner();
+        let size = if request.page_size == 0 { 100 } else { request.page_size.min(1000) };
+        let workers = self.engine.workers(&WorkerId(request.page_token), size).await.map_err(refused)?;
+        let full = workers.len() as u32 >= size;
+        let next_page_token = match workers.last() {
+            Some(last) if full => last.id.0.clone(),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListWorkersResponse {
+            workers: workers.iter().map(view::worker).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn get_worker(&self, request: Request<v1::GetWorkerRequest>) -> Answer<v1::GetWorkerResponse> {
+        let worker = self.find(&request.into_inner().worker).await?;
+        Ok(Response::new(v1::GetWorkerResponse { worker: Some(view::worker(&worker)) }))
+    }
+
+    async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {
+        let worker = self.find(&request.into_inner().worker).await?;
+        let worker = self.engine.drain(&worker.id).await.map_err(refused)?;
+        Ok(Response::new(v1::DrainWorkerResponse { worker: Some(view::worker(&worker)) }))
+    }
+
+    async fn fleet_status(&self, _: Request<v1::FleetStatusRequest>) -> Answer<v1::FleetStatusResponse> {
+        let workers = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
+        let studies = self.engine.studies(StudyId(0), MAX_LISTED).await.map_err(refused)?;
+        let now = self.engine.now();
+        let ttl = self.engine.options().lease_ttl;
+        Ok(Response::new(v1::FleetStatusResponse {
+            workers: workers.len() as u64,
+            alive: workers.iter().filter(|worker| now.since(worker.last_seen) <= ttl).count() as u64,
+            studies_active: studies.iter().filter(|study| study.record.state == StudyState::Active).count() as u64,
+            trials_running: studies.iter().map(|study| study.counts.running).sum(),
+        }))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn refused(error: EngineError) -> Status {
+    status::engine(&error)
+}

@@ -1,0 +1,36 @@
+//! The fleetune.v1 services over the engine. Every Status is made in `status`; every value passes `convert`.
+
+mod fleet;
+mod status;
+mod study;
+mod view;
+mod watch;
+mod worker;
+
+pub use fleet::FleetApi;
+pub use study::StudyApi;
+pub use worker::WorkerApi;
+
+use fleetune_proto::v1::fleet_service_server::FleetServiceServer;
+use fleetune_proto::v1::study_service_server::StudyServiceServer;
+use fleetune_proto::v1::worker_service_server::WorkerServiceServer;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::scheduler::Engine;
+
+/// Longest request that is read, bytes.
+const MAX_REQUEST: usize = 8 * 1024 * 1024;
+
+/// All services over one engine. Streams end when `stop` is cancelled.
+pub fn routes(engine: &Engine, stop: &CancellationToken) -> Routes {
+    let study = StudyServiceServer::new(StudyApi::new(engine.clone(), stop.clone()));
+    let worker = WorkerServiceServer::new(WorkerApi::new(engine.clone()));
+    let fleet = FleetServiceServer::new(FleetApi::new(engine.clone()));
+    let mut builder = Routes::builder();
+    builder
+        .add_service(study.max_decoding_message_size(MAX_REQUEST))
+        .add_service(worker.max_decoding_message_size(MAX_REQUEST))
+        .add_service(fleet.max_decoding_message_size(MAX_REQUEST));
+    builder.routes()
+}

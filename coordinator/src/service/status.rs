@@ -1,0 +1,96 @@
+//! The one place that builds a Status: a code, a sentence, a stable reason and a hint.
+
+use fleetune_proto::convert::Invalid;
+use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::scheduler::EngineError;
+use crate::storage::StoreError;
+
+/// A Status with its reason and hint in the metadata.
+fn build(code: Code, reason: Reason, message: String, hint: Option<&str>) -> Status {
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason.as_str()));
+    if let Some(hint) = hint {
+        // Hints hold user text; header values are visible ASCII, so everything goes percent-encoded.
+        if let Ok(value) = MetadataValue::try_from(fleetune_proto::reason::encode_hint(hint)) {
+            status.metadata_mut().insert(HINT_KEY, value);
+        }
+    }
+    status
+}
+
+/// The Status of a message that means nothing.
+pub fn invalid(error: &Invalid) -> Status {
+    build(Code::InvalidArgument, Reason::InvalidArgument, error.to_string(), error.hint.as_deref())
+}
+
+/// The Status of a call that this version does not have.
+pub fn unimplemented(what: &str) -> Status {
+    build(Code::Unimplemented, Reason::Unimplemented, format!("{what} is not in this version"), None)
+}
+
+/// The Status of what the engine refused.
+pub fn engine(error: &EngineError) -> Status {
+    let message = error.to_string();
+    let precondition =
+        |reason, hint: Option<String>| build(Code::FailedPrecondition, reason, message.clone(), hint.as_deref());
+    match error {
+        EngineError::Store(error) => store(error),
+        EngineError::Invalid { hint, .. } => {
+            build(Code::InvalidArgument, Reason::InvalidArgument, message, hint.as_deref())
+        }
+        EngineError::Preparing(_) => precondition(Reason::StudyPreparing, None),
+        EngineError::Finished { name, .. } => precondition(
+            Reason::StudyFinished,
+            Some(format!("a larger budget wakes it: `fleetune tune … --study {name} --trials N`")),
+        ),
+        EngineError::NotActive { .. } => precondition(Reason::StudyState, None),
+        EngineError::SpaceExhausted { .. } => precondition(Reason::SpaceExhausted, None),
+        EngineError::NoSpace(_) => precondition(Reason::NoSpace, None),
+        EngineError::NonFinite { number, .. } => build(
+            Code::InvalidArgument,
+            Reason::NonFinite,
+            message,
+            Some(&format!("tell trial {number} as failed: `--fail non_finite`")),
+        ),
+        EngineError::Contended(_) => build(Code::Aborted, Reason::Contended, message, None),
+        EngineError::Sampler { .. } => build(Code::InvalidArgument, Reason::InvalidArgument, message, None),
+    }
+}
+
+fn store(error: &StoreError) -> Status {
+    let message = error.to_string();
+    let (code, reason) = match error {
+        StoreError::StudyNotFound(_) => (Code::NotFound, Reason::StudyNotFound),
+        StoreError::TrialNotFound { .. } => (Code::NotFound, Reason::TrialNotFound),
+        StoreError::JobNotFound(_) => (Code::NotFound, Reason::JobNotFound),
+        StoreError::WorkerNotFound(_) => (Code::NotFound, Reason::WorkerUnknown),
+        StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
+        StoreError::WrongStudyState { .. } => (Code::FailedPrecondition, Reason::StudyState),
+        StoreError::WrongTrialState { .. } => (Code::FailedPrecondition, Reason::TrialState),
+        StoreError::TrialEnded { .. } => (Code::FailedPrecondition, Reason::TrialEnded),
+        StoreError::TrialLeased { .. } => (Code::FailedPrecondition, Reason::TrialLeased),
+        StoreError::LeaseLost { .. } => (Code::FailedPrecondition, Reason::TrialLeaseLost),
+        StoreError::TurnTaken { .. } => (Code::Aborted, Reason::Contended),
+        StoreError::Full(_) => (Code::ResourceExhausted, Reason::StorageFull),
+        StoreError::SchemaTooNew { .. } | StoreError::CannotOpen { .. } => (Code::Internal, Reason::Storage),
+        StoreError::Corrupt { .. } => (Code::DataLoss, Reason::Storage),
+        StoreError::Database(_) | StoreError::Busy(_) => (Code::Unavailable, Reason::Storage),
+        StoreError::JobEnded(_) | StoreError::RoundTaken { .. } => (Code::FailedPrecondition, Reason::TrialEnded),
+        StoreError::TooLarge { .. } => (Code::InvalidArgument, Reason::InvalidArgument),
+    };
+    let hint = match error {
+        StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),
+        _ => None,
+    };
+    match code {
+        // The database's own words stay on this side.
+        Code::Unavailable => {
+            tracing::error!(%error, "storage failed");
+            build(code, reason, "the database failed; the call may be repeated".to_owned(), hint)
+        }
+        _ => build(code, reason, message, hint),
+    }
+}

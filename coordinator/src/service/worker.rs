@@ -1,0 +1,229 @@
+//! WorkerService.
+
+use std::time::Duration;
+
+use fleetune_core::{Inventory, LeaseToken, WorkerId};
+use fleetune_proto::convert::Invalid;
+use fleetune_proto::v1::worker_service_server::WorkerService;
+use fleetune_proto::{convert, v1};
+use serde::de::DeserializeOwned;
+use tonic::{Request, Response, Status};
+
+use super::study::bounded;
+use super::{status, view};
+use crate::scheduler::{Assignment, Cell, Described, Engine, EngineError, NextRound, Work};
+use crate::storage::{LeaseStatus, Registration};
+
+/// Longest JSON text in a message, bytes.
+const MAX_JSON: usize = 256 * 1024;
+
+/// Most tokens in a message.
+const MAX_TOKENS: usize = 1_000;
+
+/// WorkerService over an engine.
+pub struct WorkerApi {
+    engine: Engine,
+}
+
+impl WorkerApi {
+    /// Over `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl WorkerService for WorkerApi {
+    async fn register(&self, request: Request<v1::RegisterRequest>) -> Answer<v1::RegisterResponse> {
+        let request = request.into_inner();
+        let registration = Registration {
+            id: WorkerId(request.worker_id),
+            name: request.name,
+            labels: request.labels,
+            inventory: json::<Inventory>("inventory_json", &request.inventory_json)?,
+            executors: request.executors,
+            version: request.version,
+            held: tokens(&request.held)?,
+        };
+        self.engine.register(registration).await.map_err(refused)?;
+        let options = self.engine.options();
+        Ok(Response::new(v1::RegisterResponse {
+            lease_ttl_s: options.lease_ttl.as_secs_f64(),
+            heartbeat_every_s: options.heartbeat_every.as_secs_f64(),
+        }))
+    }
+
+    async fn acquire(&self, request: Request<v1::AcquireRequest>) -> Answer<v1::AcquireResponse> {
+        let request = request.into_inner();
+        let wait = Duration::try_from_secs_f64(request.wait_s).map_err(|error| wrong("wait_s", error))?;
+        let only = (!request.study.is_empty()).then_some(request.study.as_str());
+        let worker = WorkerId(request.worker_id);
+        let acquired = self
+            .engine
+            .acquire(&worker, &request.request_id, request.max_jobs.max(1), wait, only)
+            .await
+            .map_err(refused)?;
+        let jobs = acquired.assignments.iter().map(job).collect();
+        Ok(Response::new(v1::AcquireResponse { jobs, obstacles: acquired.obstacles }))
+    }
+
+    async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Answer<v1::HeartbeatResponse> {
+        let request = request.into_inner();
+        let tokens = tokens(&request.tokens)?;
+        let beat = self.engine.heartbeat(&WorkerId(request.worker_id), &tokens).await.map_err(refused)?;
+        let leases = beat
+            .leases
+            .iter()
+            .map(|(token, lease)| {
+                let state = match lease {
+                    LeaseStatus::Renewed(_) => v1::LeaseState::Renewed,
+                    LeaseStatus::Lost => v1::LeaseState::Lost,
+                    LeaseStatus::Ended => v1::LeaseState::Cancelled,
+                };
+                v1::LeaseVerdict { token: token.to_string(), state: state.into() }
+            })
+            .collect();
+        Ok(Response::new(v1::HeartbeatResponse { leases, drain: beat.draining }))
+    }
+
+    async fn record_round(&self, request: Request<v1::RecordRoundRequest>) -> Answer<v1::RecordRoundResponse> {
+        let request = request.into_inner();
+        let token = token(&request.lease_token)?;
+        let cells = request.cells.into_iter().map(cell).collect::<Result<_, _>>()?;
+        let next = self.engine.record_round(token, request.round, cells).await.map_err(refused)?;
+        let cells_left = next.as_ref().map_or(0, |next| next.cells_left);
+        Ok(Response::new(v1::RecordRoundResponse { next: next.as_ref().map(round), cells_left }))
+    }
+
+    async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
+        use v1::finish_request::Outcome;
+        let request = request.into_inner();
+        let token = token(&request.lease_token)?;
+        match request.outcome {
+            Some(Outcome::Described(description)) => {
+                let described = described(description)?;
+                self.engine.finish_describe(token, described).await.map_err(refused)?;
+            }
+            Some(Outcome::Trial(outcome)) => {
+                let state = convert::trial_state(outcome.state).map_err(|error| status::invalid(&error))?;
+                let fail = outcome.failure.map(failure).transpose()?;
+                let detail = request.detail.unwrap_or_default();
+                let detail = convert::detail(detail).map_err(|error| status::invalid(&error))?;
+                self.engine.finish_trial(token, state, fail, &detail, outcome.seconds).await.map_err(refused)?;
+            }
+            Some(Outcome::Failed(failed)) => {
+                self.engine.finish_failed(token, bounded(failed.message)).await.map_err(refused)?;
+            }
+            None => return Err(status::invalid(&Invalid::missing("outcome"))),
+        }
+        Ok(Response::new(v1::FinishResponse {}))
+    }
+
+    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Answer<v1::ReleaseResponse> {
+        let token = token(&request.into_inner().lease_token)?;
+        self.engine.release(token).await.map_err(refused)?;
+        Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
+        self.engine.drain(&WorkerId(request.into_inner().worker_id)).await.map_err(refused)?;
+        Ok(Response::new(v1::DrainResponse {}))
+    }
+}
+
+fn job(assignment: &Assignment) -> v1::Job {
+    let work = match &assignment.work {
+        Work::Describe => v1::job::Work::Describe(v1::DescribeJob {}),
+        Work::Trial(trial) => v1::job::Work::Trial(v1::TrialJob {
+            number: trial.number.0,
+            params: convert::params_to_wire(&crate::storage::external(&trial.params)),
+        }),
+        Work::Comparison { spec, next } => v1::job::Work::Comparison(v1::ComparisonJob {
+            candidates: spec
+                .candidates
+                .iter()
+                .map(|candidate| v1::Candidate {
+                    trial: candidate.trial.0,
+                    params: convert::params_to_wire(&candidate.params),
+                    baseline: candidate.baseline,
+                })
+                .collect(),
+            next: Some(round(next)),
+            cells_left: next.cells_left,
+        }),
+    };
+    v1::Job {
+        lease: Some(view::lease(&assignment.lease)),
+        study: assignment.study.clone(),
+        benchmark: Some(convert::benchmark_to_wire(&assignment.benchmark)),
+        work: Some(work),
+    }
+}
+
+fn round(next: &NextRound) -> v1::Round {
+    v1::Round { round: next.round, order: next.order.iter().map(|&index| index as u32).collect() }
+}
+
+fn cell(wire: v1::Cell) -> Result<Cell, Status> {
+    let detail = match wire.detail {
+        None => serde_json::Value::Null,
+        Some(detail) => {
+            let detail = convert::detail(detail).map_err(|error| status::invalid(&error))?;
+            serde_json::to_value(detail).map_err(|error| wrong("cells.detail", error))?
+        }
+    };
+    Ok(Cell {
+        candidate: wire.candidate as usize,
+        value: wire.value,
+        failure: wire.failure.map(failure).transpose()?,
+        detail,
+    })
+}
+
+fn failure(wire: v1::Failure) -> Result<(fleetune_core::FailKind, String), Status> {
+    let kind = convert::fail_kind(wire.kind).map_err(|error| status::invalid(&error))?;
+    Ok((kind, bounded(wire.message)))
+}
+
+fn described(wire: v1::Description) -> Result<Described, Status> {
+    let invalid = |error: Invalid| status::invalid(&error);
+    Ok(Described {
+        model: json("model_json", &wire.model_json)?,
+        inventory: json("inventory_json", &wire.inventory_json)?,
+        pin: convert::pin(wire.pin.ok_or_else(|| invalid(Invalid::missing("pin")))?),
+        defaults: convert::params(wire.defaults).map_err(invalid)?,
+        baseline_note: bounded(wire.baseline_note),
+        engine_fit: convert::params(wire.engine_fit).map_err(invalid)?,
+    })
+}
+
+fn json<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Status> {
+    if text.len() > MAX_JSON {
+        return Err(wrong(field, format!("longer than {MAX_JSON} bytes")));
+    }
+    serde_json::from_str(text).map_err(|error| wrong(field, error))
+}
+
+fn token(text: &str) -> Result<LeaseToken, Status> {
+    convert::token(text)
+        .and_then(|token| token.ok_or_else(|| Invalid::missing("lease_token")))
+        .map_err(|error| status::invalid(&error))
+}
+
+fn tokens(texts: &[String]) -> Result<Vec<LeaseToken>, Status> {
+    if texts.len() > MAX_TOKENS {
+        return Err(wrong("tokens", format!("more than {MAX_TOKENS}")));
+    }
+    texts.iter().map(|text| token(text)).collect()
+}
+
+fn wrong(field: &str, why: impl std::fmt::Display) -> Status {
+    status::invalid(&Invalid::new(field, why))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn refused(error: EngineError) -> Status {
+    status::engine(&error)
+}
