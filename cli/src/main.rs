@@ -1,1 +1,5 @@
-fn main() {}
+//! The `fleetune` binary.
+
+fn main() -> std::process::ExitCode {
+    fleetune_cli::main()
+}

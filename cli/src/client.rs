@@ -1,0 +1,333 @@
+//! The one door to gRPC: calls in, views out.
+
+use fleetune_core::study::{Budget, StudyConfig};
+use fleetune_core::{Params, SearchSpace};
+use fleetune_proto::v1::study_service_client::StudyServiceClient;
+use fleetune_proto::{convert, v1};
+use tokio_stream::StreamExt;
+use tonic::transport::Channel;
+
+use crate::error::{CliError, CliResult, Exit};
+use crate::view::{
+    AttemptView, BestView, ComparisonView, Counts, GainView, MismatchView, StudyView, TrialView, VerifyView,
+};
+
+/// Longest message that is read, bytes.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// What a watcher learns.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The study changed.
+    Study(Box<StudyView>),
+    /// A trial changed.
+    Trial(Box<TrialView>),
+}
+
+/// StudyService as the commands use it.
+#[derive(Clone)]
+pub struct Client {
+    studies: StudyServiceClient<Channel>,
+}
+
+impl Client {
+    /// Over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self { studies: StudyServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
+    }
+
+    /// Creates a study. A retry with the same `request_id` gives the same study.
+    pub async fn create(&mut self, name: &str, request_id: &str, config: &StudyConfig) -> CliResult<StudyView> {
+        let request = v1::CreateStudyRequest {
+            request_id: request_id.to_owned(),
+            name: name.to_owned(),
+            config: Some(convert::config_to_wire(config)),
+        };
+        let answer = self.studies.create_study(request).await;
+        study(answer.map_err(failed(format!("failed to create study `{name}`")))?.into_inner().study)
+    }
+
+    /// A study, or none of that name.
+    pub async fn find(&mut self, name: &str) -> CliResult<Option<StudyView>> {
+        match self.show(name).await {
+            Ok(study) => Ok(Some(study)),
+            Err(error) if error.reason == Some(fleetune_proto::reason::Reason::StudyNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A study.
+    pub async fn show(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.get_study(v1::GetStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to read study `{name}`")))?.into_inner().study)
+    }
+
+    /// Every study.
+    pub async fn list(&mut self) -> CliResult<Vec<StudyView>> {
+        let mut studies = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListStudiesRequest { page_size: 500, page_token };
+            let page = self.studies.list_studies(request).await;
+            let page = page.map_err(failed("failed to list the studies"))?.into_inner();
+            for wire in page.studies {
+                studies.push(study(Some(wire))?);
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(studies);
+            }
+        }
+    }
+
+    /// Replaces the budget of a study.
+    pub async fn set_budget(&mut self, name: &str, budget: &Budget) -> CliResult<StudyView> {
+        let budget = Some(convert::budget_to_wire(budget));
+        let answer = self.studies.update_study(v1::UpdateStudyRequest { name: name.to_owned(), budget }).await;
+        study(answer.map_err(failed(format!("failed to change the budget of study `{name}`")))?.into_inner().study)
+    }
+
+    /// Starts no more trials.
+    pub async fn pause(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.pause_study(v1::PauseStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to pause study `{name}`")))?.into_inner().study)
+    }
+
+    /// Undoes a pause.
+    pub async fn resume(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.resume_study(v1::ResumeStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to resume study `{name}`")))?.into_inner().study)
+    }
+
+    /// Ends a study.
+    pub async fn cancel(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.cancel_study(v1::CancelStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to cancel study `{name}`")))?.into_inner().study)
+    }
+
+    /// Removes a study.
+    pub async fn delete(&mut self, name: &str, force: bool) -> CliResult<()> {
+        let answer = self.studies.delete_study(v1::DeleteStudyRequest { name: name.to_owned(), force }).await;
+        answer.map(|_| ()).map_err(failed(format!("failed to delete study `{name}`")))
+    }
+
+    /// Recomputes every suggestion.
+    pub async fn verify(&mut self, name: &str) -> CliResult<VerifyView> {
+        let answer = self.studies.verify_study(v1::VerifyStudyRequest { study: name.to_owned() }).await;
+        let found = answer.map_err(failed(format!("failed to verify study `{name}`")))?.into_inner();
+        let mismatches = found
+            .mismatches
+            .into_iter()
+            .map(|mismatch| {
+                Ok(MismatchView {
+                    number: mismatch.number,
+                    stored: checked(convert::params(mismatch.stored))?,
+                    recomputed: checked(convert::params(mismatch.recomputed))?,
+                })
+            })
+            .collect::<CliResult<_>>()?;
+        Ok(VerifyView { checked: found.checked, skipped: found.skipped, mismatches })
+    }
+
+    /// The trials of a study by number.
+    pub async fn trials(&mut self, name: &str, states: &[fleetune_core::TrialState]) -> CliResult<Vec<TrialView>> {
+        let what = format!("failed to list the trials of study `{name}`");
+        let request = v1::ListTrialsRequest {
+            study: name.to_owned(),
+            states: states.iter().map(|&state| convert::trial_state_to_wire(state).into()).collect(),
+            from: 0,
+            limit: 0,
+        };
+        let mut stream = self.studies.list_trials(request).await.map_err(failed(what.clone()))?.into_inner();
+        let mut trials = Vec::new();
+        while let Some(wire) = stream.next().await {
+            trials.push(trial(wire.map_err(failed(what.clone()))?)?);
+        }
+        Ok(trials)
+    }
+
+    /// A trial with its executions.
+    pub async fn trial(&mut self, name: &str, number: i64) -> CliResult<TrialView> {
+        let answer = self.studies.get_trial(v1::GetTrialRequest { study: name.to_owned(), number }).await;
+        let wire = answer.map_err(failed(format!("failed to read trial {number} of study `{name}`")))?.into_inner();
+        trial(wire.trial.ok_or_else(incomplete)?)
+    }
+
+    /// The best of a study.
+    pub async fn best(&mut self, name: &str, count: u32) -> CliResult<BestView> {
+        let shown = self.show(name).await?;
+        let answer = self.studies.best(v1::BestRequest { study: name.to_owned(), count }).await;
+        let best = answer.map_err(failed(format!("failed to read the best of study `{name}`")))?.into_inner();
+        let winner = best.winner.map(trial).transpose()?;
+        let llama_server = match (&winner, &shown.model) {
+            (Some(winner), Some(model)) => Some(llama_server(model, &shown.fixed, &winner.params)?),
+            _ => None,
+        };
+        Ok(BestView {
+            study: shown.name,
+            unit: shown.unit,
+            trials: best.trials.into_iter().map(trial).collect::<CliResult<_>>()?,
+            baseline: best.baseline.map(trial).transpose()?,
+            comparison: best.comparison.map(|verdict| ComparisonView {
+                challenger: verdict.challenger,
+                baseline: verdict.baseline,
+                gain: verdict.gain.map(|gain| GainView {
+                    ratio: gain.ratio,
+                    low: gain.low,
+                    high: gain.high,
+                    pairs: gain.pairs,
+                }),
+                proven: verdict.proven,
+                rounds: verdict.rounds,
+            }),
+            winner,
+            llama_server,
+        })
+    }
+
+    /// What changes in a study from now on; ends when the study does.
+    pub async fn watch(&mut self, name: &str) -> CliResult<impl StreamExt<Item = CliResult<Change>> + Unpin + use<>> {
+        let what = format!("failed to watch study `{name}`");
+        let request = v1::WatchRequest { study: name.to_owned(), after: 0 };
+        let stream = self.studies.watch(request).await.map_err(failed(what.clone()))?.into_inner();
+        Ok(stream.filter_map(move |event| {
+            use v1::watch_event::Event;
+            match event {
+                Err(status) => Some(Err(CliError::from_status(what.clone(), &status))),
+                Ok(event) => match event.event? {
+                    Event::Study(wire) => Some(study(Some(wire)).map(|study| Change::Study(Box::new(study)))),
+                    Event::Trial(wire) => Some(trial(wire).map(|trial| Change::Trial(Box::new(trial)))),
+                    Event::Comparison(_) => None,
+                },
+            }
+        }))
+    }
+}
+
+/// The llama-server command line of a configuration.
+fn llama_server(model: &str, fixed: &Params, params: &Params) -> CliResult<String> {
+    let mut all = fixed.clone();
+    all.extend(params.clone());
+    let settings = fleetune_core::runner::Settings::from_params(&all)
+        .map_err(|error| CliError::new(Exit::Unexpected, "the winner is no set of llama.cpp settings").because(error))?;
+    let mut words = vec!["llama-server".to_owned(), "-m".to_owned(), quoted(model)];
+    words.extend(settings.llama_server_args());
+    Ok(words.join(" "))
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(tonic::Status) -> CliError {
+    let what = what.into();
+    move |status| CliError::from_status(what, &status)
+}
+
+fn incomplete() -> CliError {
+    CliError::new(Exit::Unexpected, "the coordinator's answer is incomplete")
+}
+
+fn checked<T>(converted: Result<T, convert::Invalid>) -> CliResult<T> {
+    converted.map_err(|error| incomplete().because(error))
+}
+
+fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
+    let wire = wire.ok_or_else(incomplete)?;
+    let config = checked(convert::config(wire.config.ok_or_else(incomplete)?))?;
+    let counts = wire.counts.unwrap_or_default();
+    let benchmark = config.benchmark;
+    let note = serde_json::from_str::<serde_json::Value>(&wire.description_json).unwrap_or_default();
+    let space = config.space.as_ref().map(SearchSpace::parameters);
+    Ok(StudyView {
+        name: wire.name,
+        state: checked(convert::study_state(wire.state))?.to_string(),
+        reason: wire.reason,
+        metric: benchmark.as_ref().map(|benchmark| benchmark.objective.to_string()),
+        unit: benchmark.as_ref().map(|benchmark| benchmark.objective.unit().to_owned()).unwrap_or_default(),
+        directions: config.directions.iter().map(ToString::to_string).collect(),
+        model: benchmark.as_ref().map(|benchmark| benchmark.model.clone()),
+        workload: benchmark.as_ref().map(|benchmark| benchmark.workload),
+        fixed: benchmark.map(|benchmark| benchmark.fixed).unwrap_or_default(),
+        space: space
+            .into_iter()
+            .flatten()
+            .map(|(name, parameter)| (name.clone(), parameter.distribution().clone()))
+            .collect(),
+        sampler: config.sampler.name().to_owned(),
+        pruner: config.pruner.name().to_owned(),
+        seed: config.seed,
+        budget: config.budget,
+        trials: Counts {
+            waiting: counts.waiting,
+            running: counts.running,
+            complete: counts.complete,
+            pruned: counts.pruned,
+            fail: counts.fail,
+            skipped: counts.skipped,
+        },
+        spent_s: wire.spent_s,
+        pin: wire.pin.map(convert::pin),
+        baseline_note: note["baseline_note"].as_str().unwrap_or_default().to_owned(),
+        obstacles: wire.obstacles,
+        created_at_us: wire.created_at.as_ref().map_or(0, |at| convert::timestamp(at).0),
+    })
+}
+
+fn trial(wire: v1::Trial) -> CliResult<TrialView> {
+    let (fail_kind, fail_message) = match wire.failure {
+        None => (None, None),
+        Some(failure) => (Some(checked(convert::fail_kind(failure.kind))?.to_string()), Some(failure.message)),
+    };
+    let micros = |at: &Option<prost_types::Timestamp>| at.as_ref().map(|at| convert::timestamp(at).0);
+    let attempts = wire
+        .attempts
+        .into_iter()
+        .map(|attempt| {
+            Ok(AttemptView {
+                attempt: attempt.attempt,
+                worker: attempt.worker,
+                state: attempt.state,
+                started_at_us: micros(&attempt.started_at),
+                ended_at_us: micros(&attempt.ended_at),
+                detail: attempt.detail.map(convert::detail).transpose().map_err(|error| incomplete().because(error))?,
+            })
+        })
+        .collect::<CliResult<_>>()?;
+    let origin = v1::TrialOrigin::try_from(wire.origin).unwrap_or_default().as_str_name();
+    Ok(TrialView {
+        number: wire.number,
+        state: checked(convert::trial_state(wire.state))?,
+        origin: origin.trim_start_matches("TRIAL_ORIGIN_").to_lowercase(),
+        params: checked(convert::params(wire.params))?,
+        values: wire.values,
+        constraints: wire.constraints,
+        fail_kind,
+        fail_message,
+        steps: wire.steps.iter().map(|step| (step.step, step.value)).collect(),
+        attempt: wire.attempt,
+        seconds: wire.measured.and_then(|measured| convert::duration("measured", measured).ok()).map_or(0.0, |measured| measured.as_secs_f64()),
+        started_at_us: micros(&wire.started_at),
+        ended_at_us: micros(&wire.ended_at),
+        turn: wire.turn,
+        seen: wire.seen,
+        attempts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_path_survives_a_shell() {
+        assert_eq!(quoted("/models/a-1.gguf"), "/models/a-1.gguf");
+        assert_eq!(quoted("my model's.gguf"), r"'my model'\''s.gguf'");
+    }
+}

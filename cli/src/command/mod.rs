@@ -1,0 +1,7 @@
+//! The verbs, a file per noun.
+
+pub mod config;
+pub mod model;
+pub mod study;
+pub mod trial;
+pub mod tune;

@@ -1,0 +1,62 @@
+//! `fleetune study …`.
+
+use serde::Serialize;
+
+use crate::args::{Format, StudyVerb};
+use crate::client::Client;
+use crate::error::{CliError, CliResult, Exit};
+use crate::render;
+use crate::view::{BestView, StudyView, TrialView};
+
+/// Runs a verb.
+pub async fn run(verb: StudyVerb, mut client: Client, format: Format) -> CliResult<Exit> {
+    match verb {
+        StudyVerb::List => render::print(format, &client.list().await?, |studies| render::studies(studies))?,
+        StudyVerb::Show { name } => render::print(format, &client.show(&name).await?, render::study)?,
+        StudyVerb::Best { name, top } => render::print(format, &client.best(&name, top).await?, render::best)?,
+        StudyVerb::Pause { name } => render::print(format, &client.pause(&name).await?, now)?,
+        StudyVerb::Resume { name } => render::print(format, &client.resume(&name).await?, now)?,
+        StudyVerb::Cancel { name } => render::print(format, &client.cancel(&name).await?, now)?,
+        StudyVerb::Delete { name, force } => {
+            // A name that is none is an error, though deleting twice would be harmless.
+            client.show(&name).await?;
+            client.delete(&name, force).await?;
+            render::print(format, &Deleted { deleted: name }, |gone| format!("study `{}` deleted", gone.deleted))?;
+        }
+        StudyVerb::Verify { name } => {
+            let found = client.verify(&name).await?;
+            render::print(format, &found, render::verify)?;
+            if !found.mismatches.is_empty() {
+                return Err(CliError::new(Exit::Unexpected, format!("study `{name}` does not verify"))
+                    .because(format!("{} trials differ from what is recomputed", found.mismatches.len())));
+            }
+        }
+        StudyVerb::Export { name } => {
+            let study = client.show(&name).await?;
+            let best = client.best(&name, 1).await?;
+            let mut trials = client.trials(&name, &[]).await?;
+            for trial in &mut trials {
+                *trial = client.trial(&name, trial.number).await?;
+            }
+            render::print(Format::Json, &Export { study, trials, best }, |_| String::new())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn now(study: &StudyView) -> String {
+    format!("study `{}` is {}", study.name, study.state)
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    deleted: String,
+}
+
+/// A study with everything in it.
+#[derive(Serialize)]
+struct Export {
+    study: StudyView,
+    trials: Vec<TrialView>,
+    best: BestView,
+}

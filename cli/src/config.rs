@@ -1,0 +1,254 @@
+//! Settings of the program: flag over environment over file over default.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::args::Global;
+use crate::error::{CliError, CliResult, Exit};
+
+/// The commented default file; `config default` prints it.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// Longest configuration file that is read, bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Every key, in the order of the default file, with its environment variable.
+pub const KEYS: [(&str, &str); 12] = [
+    ("storage", "FLEETUNE_STORAGE"),
+    ("format", "FLEETUNE_FORMAT"),
+    ("runner", "FLEETUNE_RUNNER"),
+    ("tune.trials", "FLEETUNE_TRIALS"),
+    ("tune.metric", "FLEETUNE_METRIC"),
+    ("tune.prompt", "FLEETUNE_PROMPT"),
+    ("tune.gen", "FLEETUNE_GEN"),
+    ("tune.reps", "FLEETUNE_REPS"),
+    ("tune.sampler", "FLEETUNE_SAMPLER"),
+    ("tune.pruner", "FLEETUNE_PRUNER"),
+    ("tune.seed", "FLEETUNE_SEED"),
+    ("tune.timeout_per_trial", "FLEETUNE_TIMEOUT_PER_TRIAL"),
+];
+
+/// What the program works with when no flag says otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Storage URL; empty for the default place.
+    pub storage: String,
+    /// `table` or `json`.
+    pub format: String,
+    /// Path of the runner; empty for the one beside this program.
+    pub runner: String,
+    /// Defaults of `tune`.
+    pub tune: TuneConfig,
+}
+
+/// Defaults of `tune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TuneConfig {
+    /// Configurations to try.
+    pub trials: u32,
+    /// What is optimised.
+    pub metric: String,
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens to generate.
+    pub r#gen: u32,
+    /// Repetitions of each configuration.
+    pub reps: u32,
+    /// Sampler.
+    pub sampler: String,
+    /// Pruner.
+    pub pruner: String,
+    /// Seed.
+    pub seed: u64,
+    /// Time limit of one configuration.
+    pub timeout_per_trial: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            storage: String::new(),
+            format: "table".to_owned(),
+            runner: String::new(),
+            tune: TuneConfig::default(),
+        }
+    }
+}
+
+impl Default for TuneConfig {
+    fn default() -> Self {
+        Self {
+            trials: 30,
+            metric: "decode".to_owned(),
+            prompt: 512,
+            r#gen: 128,
+            reps: 5,
+            sampler: "tpe".to_owned(),
+            pruner: "median".to_owned(),
+            seed: 0,
+            timeout_per_trial: "5m".to_owned(),
+        }
+    }
+}
+
+/// A configuration with the origin of each key.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// (key, value, origin), in the order of [`KEYS`].
+    pub origins: Vec<(&'static str, String, String)>,
+}
+
+/// Reads file and environment.
+pub fn load(global: &Global) -> CliResult<Loaded> {
+    let path = global.config.clone().or_else(default_path);
+    let text = match &path {
+        Some(path) if global.config.is_some() || path.exists() => Some(read(path)?),
+        _ => None,
+    };
+    let mut table = match (&text, &path) {
+        (Some(text), Some(path)) => parse(text, path)?,
+        _ => toml::Table::new(),
+    };
+    let mut origins = Vec::new();
+    for (key, variable) in KEYS {
+        let mut origin = match (lookup(&table, key), &path) {
+            (Some(_), Some(path)) => path.display().to_string(),
+            _ => "default".to_owned(),
+        };
+        if let Ok(value) = std::env::var(variable)
+            && !value.is_empty()
+        {
+            set(&mut table, key, &value).map_err(|why| {
+                CliError::new(Exit::Usage, format!("environment variable `{variable}` is set to `{value}`")).because(why)
+            })?;
+            origin = format!("environment {variable}");
+        }
+        origins.push((key, origin));
+    }
+    let config: Config = table.try_into().map_err(|error: toml::de::Error| {
+        let place = path.as_deref().map_or_else(String::new, |path| format!(" `{}`", path.display()));
+        CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(error.message())
+    })?;
+    let values = toml::Table::try_from(&config).unwrap_or_default();
+    let shown = |key: &str| lookup(&values, key).map(ToString::to_string).unwrap_or_default();
+    let origins = origins.into_iter().map(|(key, origin)| (key, shown(key), origin)).collect();
+    Ok(Loaded { config, origins })
+}
+
+fn read(path: &Path) -> CliResult<String> {
+    let failed = |why: String| {
+        CliError::new(Exit::NotFoundOrConflict, format!("failed to read `{}`", path.display())).because(why)
+    };
+    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if length > MAX_FILE {
+        return Err(failed(format!("it has {length} bytes; a configuration has at most {MAX_FILE}")));
+    }
+    std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))
+}
+
+fn parse(text: &str, path: &Path) -> CliResult<toml::Table> {
+    let what = || format!("failed to read the configuration `{}`", path.display());
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| CliError::new(Exit::Usage, what()).because(error.message()))?;
+    for name in flatten("", &table) {
+        if KEYS.iter().all(|(key, _)| *key != name) {
+            let nearest = KEYS
+                .iter()
+                .map(|(key, _)| *key)
+                .max_by(|a, b| strsim::jaro_winkler(&name, a).total_cmp(&strsim::jaro_winkler(&name, b)));
+            let error = CliError::new(Exit::Usage, what()).because(format!("there is no key `{name}`"));
+            return Err(error.hint(format!("did you mean `{}`?", nearest.unwrap_or_default())));
+        }
+    }
+    Ok(table)
+}
+
+fn flatten(prefix: &str, table: &toml::Table) -> Vec<String> {
+    let mut names = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => names.extend(flatten(&format!("{prefix}{key}."), inner)),
+            _ => names.push(format!("{prefix}{key}")),
+        }
+    }
+    names
+}
+
+fn lookup<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => lookup(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+/// Sets a key from text, with the type that the default has.
+fn set(table: &mut toml::Table, key: &str, text: &str) -> Result<(), String> {
+    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let value = match lookup(&defaults, key) {
+        Some(toml::Value::Integer(_)) => {
+            toml::Value::Integer(text.parse().map_err(|_| "a whole number is needed".to_owned())?)
+        }
+        _ => toml::Value::String(text.to_owned()),
+    };
+    let (table, key) = match key.split_once('.') {
+        Some((section, rest)) => {
+            let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            (section.as_table_mut().ok_or("the section is no table")?, rest)
+        }
+        None => (table, key),
+    };
+    table.insert(key.to_owned(), value);
+    Ok(())
+}
+
+fn default_path() -> Option<PathBuf> {
+    folder("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("config.toml"))
+}
+
+/// The folder for what this program keeps: `$XDG_DATA_HOME/fleetune`, else `~/.local/share/fleetune`.
+pub fn data_folder() -> CliResult<PathBuf> {
+    folder("XDG_DATA_HOME", ".local/share").ok_or_else(|| {
+        CliError::new(Exit::Usage, "there is no place for studies")
+            .because("neither `XDG_DATA_HOME` nor `HOME` is set")
+            .hint("pass `--storage sqlite:///path/to/fleetune.db`, or set `HOME`")
+    })
+}
+
+fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set(variable).filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(below_home)));
+    base.map(|base| base.join("fleetune"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_is_the_default() {
+        let parsed: Config = toml::from_str(DEFAULT_FILE).unwrap();
+        assert_eq!(parsed, Config::default());
+        let table: toml::Table = DEFAULT_FILE.parse().unwrap();
+        let keys: Vec<_> = KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        let mut named = flatten("", &table);
+        let mut expected = keys.clone();
+        named.sort();
+        expected.sort();
+        assert_eq!(named, expected);
+        for (key, variable) in KEYS {
+            assert!(DEFAULT_FILE.contains(variable), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = parse("[tune]\ntrails = 3\n", Path::new("x.toml")).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert_eq!(error.hint.as_deref(), Some("did you mean `tune.trials`?"));
+    }
+}

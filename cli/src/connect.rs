@@ -1,0 +1,60 @@
+//! From a storage URL to a connection: every verb is a gRPC client of a coordinator in this process.
+
+use fleetune_coordinator::Coordinator;
+use fleetune_coordinator::scheduler::EngineOptions;
+use fleetune_coordinator::storage::StoreError;
+use fleetune_coordinator::transport;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::config::{Config, data_folder};
+use crate::error::{CliError, CliResult, Exit};
+
+/// A coordinator in this process and the way to it.
+pub struct Connection {
+    /// For clients and for the worker.
+    pub channel: Channel,
+    /// Where the studies are, for hints.
+    pub storage: String,
+    /// Ends the coordinator's streams and background task.
+    pub stop: CancellationToken,
+}
+
+/// Opens storage and starts a coordinator over it.
+pub async fn connect(config: &Config) -> CliResult<Connection> {
+    let storage = storage_url(config)?;
+    let stop = CancellationToken::new();
+    let coordinator =
+        Coordinator::start(&storage, EngineOptions::default(), stop.clone()).await.map_err(|error| refused(&error))?;
+    let channel = transport::in_process(coordinator.routes(), stop.clone()).await.map_err(|error| {
+        CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
+    })?;
+    Ok(Connection { channel, storage, stop })
+}
+
+fn storage_url(config: &Config) -> CliResult<String> {
+    if !config.storage.is_empty() {
+        return Ok(config.storage.clone());
+    }
+    let folder = data_folder()?;
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        CliError::new(Exit::Unreachable, format!("failed to create the data folder `{}`", folder.display()))
+            .because(error)
+            .hint("pass `--storage sqlite:///path/to/fleetune.db`")
+    })?;
+    Ok(format!("sqlite://{}", folder.join("fleetune.db").display()))
+}
+
+fn refused(error: &StoreError) -> CliError {
+    let cli = CliError::new(Exit::Unreachable, "failed to open the storage").because(error);
+    match error {
+        StoreError::SchemaTooNew { .. } => {
+            cli.hint("use the newer program, or another database with `--storage sqlite:///path/to/fleetune.db`")
+        }
+        StoreError::CannotOpen { .. } => {
+            cli.hint("a storage is `sqlite:///path/to/fleetune.db` or `postgres://user@host/database`")
+        }
+        StoreError::Full(_) => cli.hint("free some space and run the same command again"),
+        _ => cli,
+    }
+}

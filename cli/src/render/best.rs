@@ -1,0 +1,96 @@
+//! The answer: ranking, gain, command line.
+
+use std::collections::BTreeSet;
+
+use super::table::{number, table};
+use crate::view::{BestView, ComparisonView, TrialView};
+
+/// The best configurations, what the comparison said, and the command to use.
+pub fn best(best: &BestView) -> String {
+    if best.trials.is_empty() {
+        return "no trial has completed yet".to_owned();
+    }
+    let mut text = ranking(best);
+    text.push_str("\n\n");
+    text.push_str(&announcement(best));
+    if let Some(command) = &best.llama_server {
+        text.push_str("\n\n");
+        text.push_str(command);
+    }
+    text
+}
+
+fn ranking(best: &BestView) -> String {
+    let mut shown: Vec<&TrialView> = best.trials.iter().collect();
+    // The default is always there to compare with.
+    if let Some(baseline) = best.baseline.as_ref().filter(|own| shown.iter().all(|trial| trial.number != own.number)) {
+        shown.push(baseline);
+    }
+    // A parameter with one value in all of them tells nothing.
+    let names: BTreeSet<&String> = shown.iter().flat_map(|trial| trial.params.keys()).collect();
+    let varied: Vec<&String> = names
+        .into_iter()
+        .filter(|name| shown.iter().any(|trial| trial.params.get(*name) != shown[0].params.get(*name)))
+        .collect();
+    let value = if best.unit.is_empty() { "VALUE".to_owned() } else { best.unit.to_uppercase() };
+    let base = best.baseline.as_ref().and_then(|trial| trial.values.first().copied());
+    let mut header = vec!["#", "TRIAL", value.as_str(), "VS DEFAULT"];
+    header.extend(varied.iter().map(|name| name.as_str()));
+    let rows = shown
+        .iter()
+        .map(|trial| {
+            let rank = best.trials.iter().position(|ranked| ranked.number == trial.number);
+            let own = trial.values.first().copied().unwrap_or(f64::NAN);
+            let is_default = best.baseline.as_ref().is_some_and(|baseline| baseline.number == trial.number);
+            let versus = match base {
+                _ if is_default => "default".to_owned(),
+                Some(base) => format!("{:+.1} %", (own / base - 1.0) * 100.0),
+                None => String::new(),
+            };
+            let mut row = vec![
+                rank.map_or_else(|| "-".to_owned(), |rank| (rank + 1).to_string()),
+                trial.number.to_string(),
+                number(own),
+                versus,
+            ];
+            row.extend(varied.iter().map(|name| trial.params.get(*name).map(ToString::to_string).unwrap_or_default()));
+            row
+        })
+        .collect();
+    let right: Vec<&str> = vec!["#", "TRIAL", value.as_str(), "VS DEFAULT"];
+    table(&header, &right, rows)
+}
+
+/// What the comparison proved, in a sentence that promises nothing else.
+fn announcement(best: &BestView) -> String {
+    let winner = best.winner.as_ref();
+    let Some(comparison) = best.comparison else {
+        return match (winner, &best.baseline) {
+            (Some(winner), Some(baseline)) if winner.number == baseline.number => {
+                "The default configuration measured best; nothing faster was found.".to_owned()
+            }
+            (Some(winner), _) => {
+                format!("Trial {} measured best. It was not compared with the default in fresh processes.", winner.number)
+            }
+            (None, _) => String::new(),
+        };
+    };
+    let ComparisonView { challenger, gain, proven, .. } = comparison;
+    let Some(challenger) = challenger else {
+        return "No challenger was left after the comparison; the default configuration stays.".to_owned();
+    };
+    let Some(gain) = gain else {
+        return format!("Trial {challenger} is the best. There is no default to compare it with.");
+    };
+    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+    let interval = format!("95 % interval {} to {}", percent(gain.low), percent(gain.high));
+    let pairs = format!("{} paired rounds in fresh processes", gain.pairs);
+    if proven {
+        format!("Trial {challenger} is faster than the default: {} ({interval}; {pairs}).", percent(gain.ratio))
+    } else {
+        format!(
+            "No gain over the default is proven: trial {challenger} came to {} ({interval}; {pairs}). Keep the default.",
+            percent(gain.ratio)
+        )
+    }
+}

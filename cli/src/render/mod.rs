@@ -1,0 +1,46 @@
+//! How results look: tables for people, JSON for programs.
+
+mod best;
+pub mod progress;
+mod study;
+mod table;
+mod trial;
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+pub use best::best;
+pub use study::{studies, study, verify};
+pub use table::{number, pairs, seconds};
+pub use trial::{outcome, trial, trials};
+
+use crate::args::Format;
+use crate::error::{CliError, CliResult, Exit};
+
+/// Prints `value` in the wanted form.
+pub fn print<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> CliResult<()> {
+    let text = match format {
+        Format::Table => table(value),
+        Format::Json => serde_json::to_string_pretty(value)
+            .map_err(|error| CliError::new(Exit::Unexpected, "failed to write JSON").because(error))?,
+    };
+    out(&text)
+}
+
+/// Prints a text and a newline to stdout. A reader that went away (`| head`) is no error.
+pub fn out(text: &str) -> CliResult<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::new(Exit::Unexpected, "failed to write to stdout").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line for people to stderr.
+pub fn say(text: &str) {
+    // Nobody may be listening; there is nothing better to do about it.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

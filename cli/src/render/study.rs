@@ -1,0 +1,101 @@
+//! Studies.
+
+use fleetune_core::value::params_line;
+
+use super::table::{pairs, seconds, table};
+use crate::view::{StudyView, VerifyView};
+
+/// A line per study.
+pub fn studies(studies: &[StudyView]) -> String {
+    if studies.is_empty() {
+        return "no studies yet; `fleetune tune MODEL` makes one".to_owned();
+    }
+    let rows = studies
+        .iter()
+        .map(|study| {
+            let of = study.budget.trials.map(|trials| format!("/{trials}")).unwrap_or_default();
+            vec![
+                study.name.clone(),
+                study.state.clone(),
+                study.metric.clone().unwrap_or_default(),
+                format!("{}{of}", study.trials.ended()),
+                study.trials.fail.to_string(),
+                seconds(study.spent_s),
+            ]
+        })
+        .collect();
+    table(&["STUDY", "STATE", "METRIC", "TRIALS", "FAILED", "SPENT"], &["TRIALS", "FAILED", "SPENT"], rows)
+}
+
+/// Everything about one study.
+pub fn study(study: &StudyView) -> String {
+    let trials = &study.trials;
+    let mut counted = vec![format!("{} complete", trials.complete)];
+    for (count, name) in
+        [(trials.pruned, "pruned"), (trials.fail, "failed"), (trials.running, "running"), (trials.waiting, "waiting")]
+    {
+        if count > 0 {
+            counted.push(format!("{count} {name}"));
+        }
+    }
+    let mut budget = Vec::new();
+    budget.extend(study.budget.trials.map(|trials| format!("{trials} trials")));
+    budget.extend(study.budget.seconds.map(|time| format!("{} in trials", seconds(time))));
+    budget.extend(study.budget.target.map(|target| format!("target {target}")));
+    let workload = study.workload.map(|workload| {
+        format!(
+            "{} prompt + {} generated tokens, {} repetitions after {} warm-up",
+            workload.prompt, workload.gen_tokens, workload.repetitions, workload.warmup
+        )
+    });
+    let reason = if study.reason.is_empty() { String::new() } else { format!(" ({})", study.reason) };
+    let pin = study.pin.as_ref();
+    let mut text = pairs(&[
+        ("study", study.name.clone()),
+        ("state", format!("{}{reason}", study.state)),
+        ("model", study.model.clone().unwrap_or_default()),
+        ("metric", metric(study)),
+        ("workload", workload.unwrap_or_default()),
+        ("trials", counted.join(", ")),
+        ("spent", seconds(study.spent_s)),
+        ("budget", budget.join(", ")),
+        ("sampler", format!("{}, pruner {}, seed {}", study.sampler, study.pruner, study.seed)),
+        ("fixed", params_line(&study.fixed)),
+        ("engine", pin.map(|pin| pin.engine.clone()).unwrap_or_default()),
+        ("device", pin.map(|pin| pin.device_class.clone()).unwrap_or_default()),
+        ("baseline", study.baseline_note.clone()),
+    ]);
+    if !study.space.is_empty() {
+        let rows = study.space.iter().map(|(name, distribution)| vec![name.clone(), distribution.to_string()]).collect();
+        text.push_str("\n\n");
+        text.push_str(&table(&["PARAMETER", "SEARCHED"], &[], rows));
+    }
+    for obstacle in &study.obstacles {
+        text.push_str(&format!("\n\nno worker gets a trial: {obstacle}"));
+    }
+    text
+}
+
+fn metric(study: &StudyView) -> String {
+    match &study.metric {
+        Some(metric) => format!("{metric}, {} ({})", study.directions.join(", "), study.unit),
+        None => study.directions.join(", "),
+    }
+}
+
+/// What a verification found.
+pub fn verify(found: &VerifyView) -> String {
+    let mut text = format!("{} trials recomputed, {} not this sampler's work", found.checked, found.skipped);
+    if found.mismatches.is_empty() {
+        text.push_str("; all as stored");
+    }
+    for mismatch in &found.mismatches {
+        text.push_str(&format!(
+            "\ntrial {}: stored {}, recomputed {}",
+            mismatch.number,
+            params_line(&mismatch.stored),
+            params_line(&mismatch.recomputed)
+        ));
+    }
+    text
+}

@@ -1,0 +1,199 @@
+//! The shapes of `--format json`: stable, documented in docs/json.md, and what tables are drawn from.
+
+use std::collections::BTreeMap;
+
+use fleetune_core::{Params, TrialState};
+use serde::Serialize;
+
+/// A study.
+#[derive(Clone, Debug, Serialize)]
+pub struct StudyView {
+    /// Unique name.
+    pub name: String,
+    /// `preparing`, `active`, `paused`, `confirming`, `finished`, `cancelled`, `failed`, `archived`.
+    pub state: String,
+    /// Why it stands there; empty when there is nothing to say.
+    pub reason: String,
+    /// `decode`, `prefill`, `ttft`, `balanced`; none for studies whose clients measure themselves.
+    pub metric: Option<String>,
+    /// Unit of the values, where it is known.
+    pub unit: String,
+    /// `minimize` or `maximize`, one per objective.
+    pub directions: Vec<String>,
+    /// Path or name of the model.
+    pub model: Option<String>,
+    /// The request that is measured: prompt, gen, repetitions, warmup.
+    pub workload: Option<fleetune_core::Workload>,
+    /// Settings that are used in every trial.
+    pub fixed: Params,
+    /// Searched parameters with their distributions.
+    pub space: BTreeMap<String, fleetune_core::Distribution>,
+    /// Sampler.
+    pub sampler: String,
+    /// Pruner.
+    pub pruner: String,
+    /// Seed.
+    pub seed: u64,
+    /// trials, seconds, target; what is null does not limit.
+    pub budget: fleetune_core::study::Budget,
+    /// Trials by state.
+    pub trials: Counts,
+    /// Seconds stored in trials.
+    pub spent_s: f64,
+    /// model_hash, executor, engine, device_class; null before the model was described.
+    pub pin: Option<fleetune_core::study::Pin>,
+    /// Why the baseline is not the plain default; empty when it is.
+    pub baseline_note: String,
+    /// Why no worker gets a trial.
+    pub obstacles: Vec<String>,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub created_at_us: i64,
+}
+
+/// Trials by state.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Queue entries.
+    pub waiting: u64,
+    /// Running.
+    pub running: u64,
+    /// Ended with values.
+    pub complete: u64,
+    /// Stopped early.
+    pub pruned: u64,
+    /// Failed.
+    pub fail: u64,
+    /// Of `fail`: skipped before their start.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Trials that have ended.
+    pub fn ended(&self) -> u64 {
+        self.complete + self.pruned + self.fail
+    }
+}
+
+/// A trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrialView {
+    /// Number in the study, from 0.
+    pub number: i64,
+    /// `waiting`, `running`, `complete`, `pruned`, `fail`.
+    pub state: TrialState,
+    /// `sampled`, `default`, `engine_fit`, `enqueued`, `client`.
+    pub origin: String,
+    /// Its parameters.
+    pub params: Params,
+    /// One per objective when complete, at most one when pruned.
+    pub values: Vec<f64>,
+    /// Feasible when all are <= 0.
+    pub constraints: Vec<f64>,
+    /// Why it failed: a kind; null unless it did.
+    pub fail_kind: Option<String>,
+    /// The sentence that says more.
+    pub fail_message: Option<String>,
+    /// Intermediate values (step, value) of the current attempt.
+    pub steps: Vec<(u32, f64)>,
+    /// Executions so far.
+    pub attempt: u32,
+    /// Seconds measured.
+    pub seconds: f64,
+    /// Microseconds since 1970-01-01T00:00:00Z; null until it started.
+    pub started_at_us: Option<i64>,
+    /// Microseconds since 1970-01-01T00:00:00Z; null until it ended.
+    pub ended_at_us: Option<i64>,
+    /// Order of entry into running.
+    pub turn: Option<i64>,
+    /// Revision its suggestion was made at.
+    pub seen: Option<i64>,
+    /// Executions, newest last; only in `trial show` and `study export`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One execution of a trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptView {
+    /// From 1.
+    pub attempt: u32,
+    /// Id of the worker.
+    pub worker: String,
+    /// `open`, `finished`, `released`, `lost`.
+    pub state: String,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub started_at_us: Option<i64>,
+    /// Microseconds since 1970-01-01T00:00:00Z; null while open.
+    pub ended_at_us: Option<i64>,
+    /// What it observed; null without.
+    pub detail: Option<fleetune_core::measurement::AttemptDetail>,
+}
+
+/// The answer of a study.
+#[derive(Clone, Debug, Serialize)]
+pub struct BestView {
+    /// Name of the study.
+    pub study: String,
+    /// Unit of the values.
+    pub unit: String,
+    /// Complete and feasible trials, best first.
+    pub trials: Vec<TrialView>,
+    /// The default configuration, if it completed.
+    pub baseline: Option<TrialView>,
+    /// What the comparison in fresh processes said; null until one has ended.
+    pub comparison: Option<ComparisonView>,
+    /// What to use.
+    pub winner: Option<TrialView>,
+    /// The winner as a llama-server command line; null without a winner.
+    pub llama_server: Option<String>,
+}
+
+/// A comparison in fresh processes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ComparisonView {
+    /// Trial number of the challenger.
+    pub challenger: Option<i64>,
+    /// Trial number of the baseline.
+    pub baseline: Option<i64>,
+    /// Speed of the challenger over that of the baseline: ratio and 95 % interval; null without a baseline.
+    pub gain: Option<GainView>,
+    /// The lower end of the interval is above 1.
+    pub proven: bool,
+    /// Rounds measured.
+    pub rounds: u32,
+}
+
+/// A gain.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct GainView {
+    /// Above 1 is faster.
+    pub ratio: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Paired rounds it rests on.
+    pub pairs: u32,
+}
+
+/// What `study verify` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyView {
+    /// Trials recomputed.
+    pub checked: u64,
+    /// Trials that another version, a client or a person made.
+    pub skipped: u64,
+    /// Trials whose stored parameters differ from the recomputed ones.
+    pub mismatches: Vec<MismatchView>,
+}
+
+/// A trial that differs.
+#[derive(Clone, Debug, Serialize)]
+pub struct MismatchView {
+    /// Its number.
+    pub number: i64,
+    /// As stored.
+    pub stored: Params,
+    /// As computed now.
+    pub recomputed: Params,
+}
