@@ -2,6 +2,7 @@
 
 use fleetune_core::Direction;
 use fleetune_core::measurement::median;
+use serde::{Deserialize, Serialize};
 
 use super::student::t_quantile;
 use crate::rng::{fnv, shuffle, unit};
@@ -48,7 +49,7 @@ pub enum Next {
 }
 
 /// The result of a comparison.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The candidate that halving chose, if one survived.
     pub challenger: Option<usize>,
@@ -59,7 +60,7 @@ pub struct Verdict {
 }
 
 /// The gain of the challenger over the baseline.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     /// Above 1 is better, whatever the direction: 1.05 is 5 % more tokens a second, or 1/1.05 of the time.
     pub ratio: f64,
@@ -72,7 +73,7 @@ pub struct Gain {
 }
 
 /// Who is to be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Winner {
     /// The challenger: its gain is certain, or there is no baseline.
     Challenger,

@@ -7,7 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::column::{Column, Kind};
 use super::options::ParzenOptions;
-use crate::numeric::{LN_SQRT_2PI, log_gauss_mass, log_sum_exp, truncated_quantile};
+use crate::numeric::{LN_SQRT_2PI, log_cell_mass, log_gauss_mass, log_sum_exp, truncated_quantile};
 use crate::rng::unit;
 
 /// Observations that get full weight; older ones get a ramp. Origin: Optuna's default weights.
@@ -58,6 +58,7 @@ struct Numeric {
 struct Kernel {
     centre: f64,
     bandwidth: f64,
+    log_bandwidth: f64,
     /// Logarithm of what the density is divided by.
     log_norm: f64,
 }
@@ -223,12 +224,13 @@ impl Numeric {
             }
             Some(step) => {
                 let (left, right) = self.column.cell(raw, step);
+                let (middle, width) = (0.5 * (left + right), right - left);
+                let log_width = libm::log(width);
                 let mass = |kernel: &Kernel| {
-                    let (a, b) =
-                        ((left - kernel.centre) / kernel.bandwidth, (right - kernel.centre) / kernel.bandwidth);
-                    log_gauss_mass(a, b) - kernel.log_norm
+                    let (z, h) = ((middle - kernel.centre) / kernel.bandwidth, width / kernel.bandwidth);
+                    log_cell_mass(z, h, log_width - kernel.log_bandwidth) - kernel.log_norm
                 };
-                self.kernels.iter().map(mass).chain([libm::log(right - left) - log_range]).collect()
+                self.kernels.iter().map(mass).chain([log_width - log_range]).collect()
             }
         }
     }
@@ -237,8 +239,9 @@ impl Numeric {
 impl Kernel {
     fn new(centre: f64, bandwidth: f64, low: f64, high: f64, step: Option<f64>) -> Self {
         let mass = log_gauss_mass((low - centre) / bandwidth, (high - centre) / bandwidth);
-        let log_norm = if step.is_some() { mass } else { mass + libm::log(bandwidth) + LN_SQRT_2PI };
-        Self { centre, bandwidth, log_norm }
+        let log_bandwidth = libm::log(bandwidth);
+        let log_norm = if step.is_some() { mass } else { mass + log_bandwidth + LN_SQRT_2PI };
+        Self { centre, bandwidth, log_bandwidth, log_norm }
     }
 }
 
