@@ -23,6 +23,8 @@ pub const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_PAIRS: u64 = 1 << 16;
 /// Most tensors that are read; the largest real files have some thousands.
 const MAX_TENSORS: u64 = 1 << 18;
+/// Longest header, bytes; the largest real ones have some tens of MiB. Bounds everything that is kept.
+const MAX_HEADER: u64 = 256 << 20;
 /// Longest key or tensor name, bytes: the format's own bound on keys.
 const MAX_NAME: u64 = 65_535;
 /// Longest text that is kept, bytes; a longer one (there is none in real files) is passed over.
@@ -241,10 +243,13 @@ impl<R: Read + Seek> HeaderReader<'_, R> {
         Ok(begin)
     }
 
-    /// Checks that `bytes` more bytes exist.
+    /// Checks that `bytes` more bytes exist, and that the header stays within its bound.
     fn demand(&self, bytes: u64, what: &'static str) -> Result<(), GgufError> {
         if self.file_size - self.position < bytes {
             return Err(GgufError::TruncatedHeader { what, file_size: self.file_size });
+        }
+        if self.position + bytes > MAX_HEADER {
+            return Err(GgufError::Malformed(format!("its header goes beyond {MAX_HEADER} bytes, at {what}")));
         }
         Ok(())
     }

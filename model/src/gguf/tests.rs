@@ -115,3 +115,51 @@ fn number_per_layer_reads_as_the_largest() {
     let header = read(&header(3, 0, 1, &pair("heads", 9, &value))).unwrap();
     assert_eq!((header.integer("heads"), header.array_len("heads")), (Some(8), Some(3)));
 }
+
+#[test]
+fn damaged_headers_are_read_or_refused_and_never_panic() {
+    use rand::{RngExt, SeedableRng};
+
+    let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(1);
+    let good = model();
+    let header_end = read(&good).unwrap().data_start as usize;
+    for _ in 0..2000 {
+        let mut file = good[..header_end + 64].to_vec();
+        for _ in 0..rng.random_range(1..4) {
+            let place = rng.random_range(4..header_end);
+            file[place] = rng.random();
+        }
+        let _ = read(&file).map(|header| crate::metadata::ModelMetadata::from_header(&header));
+    }
+}
+
+#[test]
+fn header_beyond_its_bound_is_refused() {
+    /// A file of the given length whose bytes after `begin` are zero, without holding them.
+    struct Sparse(Cursor<Vec<u8>>, u64);
+    impl Read for Sparse {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let position = self.0.position();
+            let count = usize::try_from(self.1.saturating_sub(position)).unwrap().min(out.len());
+            out[..count].fill(0);
+            let begin = self.0.get_ref().get(position as usize..).unwrap_or_default();
+            let known = begin.len().min(count);
+            out[..known].copy_from_slice(&begin[..known]);
+            self.0.set_position(position + count as u64);
+            Ok(count)
+        }
+    }
+    impl Seek for Sparse {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            match to {
+                SeekFrom::End(from) => Ok(self.1.strict_add_signed(from)),
+                SeekFrom::Start(_) | SeekFrom::Current(_) => self.0.seek(to),
+            }
+        }
+    }
+    let mut value = 0_u32.to_le_bytes().to_vec();
+    value.extend((1_u64 << 30).to_le_bytes());
+    let file = header(3, 0, 1, &pair("bytes", 9, &value));
+    let message = Header::read(&mut Sparse(Cursor::new(file), 1 << 40)).unwrap_err().to_string();
+    assert!(message.contains("beyond 268435456 bytes"), "{message}");
+}
