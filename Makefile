@@ -14,7 +14,10 @@ RUNNER_DIR := $(abspath $(RUNNER_TARGET_DIR))
 RUNNER := $(RUNNER_DIR)/release/fleetune-runner
 
 # Back end of the engine: cuda, vulkan, rocm, or empty for the CPU alone.
-RUNNER_FEATURES ?= $(shell scripts/setup.sh backend)
+ifeq ($(origin RUNNER_FEATURES),undefined)
+RUNNER_FEATURES := $(shell scripts/setup.sh backend)
+endif
+export RUNNER_FEATURES
 RUNNER_RUSTFLAGS ?= -C target-cpu=native
 # CUDA code for the card in this machine alone; keeps the build short.
 CMAKE_CUDA_ARCHITECTURES ?= native
@@ -47,7 +50,7 @@ setup: ## Install what is missing and build the engine, once (minutes), for this
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
 	@cargo build --release $(LOCKED) -p fleetune-cli
-	@cp -u "$(RUNNER)" "$(TARGET_DIR)/release/"
+	@cmp -s "$(RUNNER)" "$(TARGET_DIR)/release/fleetune-runner" || cp "$(RUNNER)" "$(TARGET_DIR)/release/"
 	@model="$(MODEL)"; \
 	if [ -z "$$model" ]; then \
 		model="$(SYNTHETIC)"; \
