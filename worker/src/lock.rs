@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use fleetune_core::inventory::Gpu;
 use fleetune_core::runner::{Settings, SplitMode};
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 
 /// Shortest and longest pause between two looks at a lock that somebody holds. A blocking wait could not be
 /// cancelled.
@@ -75,12 +74,6 @@ pub enum LockError {
         /// What the system says.
         source: io::Error,
     },
-    /// Waiting was cancelled.
-    #[error("waiting for {device} was cancelled")]
-    Cancelled {
-        /// What it waited for.
-        device: Device,
-    },
 }
 
 /// The locks of one machine.
@@ -116,13 +109,12 @@ impl DeviceLocks {
         Self::new(folder.map_or_else(|| std::env::temp_dir().join("fleetune-locks"), PathBuf::from))
     }
 
-    /// Locks all of `devices`, waiting until each is free; `waiting` is told once per device that is not. Whoever
-    /// cancels gets [`LockError::Cancelled`] and nothing stays locked.
+    /// Locks all of `devices`, waiting until each is free; `waiting` is told once per device that is not. Nothing
+    /// stays locked when the future is dropped.
     pub async fn acquire(
         &self,
         devices: &BTreeSet<Device>,
-        stop: &CancellationToken,
-        mut waiting: impl FnMut(&Device),
+        mut waiting: impl FnMut(&Device) + Send,
     ) -> Result<Held, LockError> {
         let start = Instant::now();
         let mut files = Vec::with_capacity(devices.len());
@@ -140,10 +132,7 @@ impl DeviceLocks {
                 if pause == FIRST_LOOK {
                     waiting(device);
                 }
-                tokio::select! {
-                    () = stop.cancelled() => return Err(LockError::Cancelled { device: device.clone() }),
-                    () = tokio::time::sleep(pause) => {}
-                }
+                tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_LOOK);
             }
             files.push(file);
@@ -237,13 +226,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let locks = DeviceLocks::new(folder.path().join("locks"));
         let devices = BTreeSet::from([Device::Cpu, Device::Gpu("GPU-0".into())]);
-        let stop = CancellationToken::new();
-        let first = locks.acquire(&devices, &stop, |_| panic!("nobody holds it")).await.unwrap();
+        let first = locks.acquire(&devices, |_| panic!("nobody holds it")).await.unwrap();
         assert_eq!(first.count(), 2);
         let (told, mut waits) = tokio::sync::mpsc::unbounded_channel();
         let second = tokio::spawn({
-            let (locks, devices, stop) = (locks.clone(), devices.clone(), stop.clone());
-            async move { locks.acquire(&devices, &stop, |device| told.send(device.clone()).unwrap()).await }
+            let (locks, devices) = (locks.clone(), devices.clone());
+            async move { locks.acquire(&devices, |device| told.send(device.clone()).unwrap()).await }
         });
         assert_eq!(waits.recv().await, Some(Device::Gpu("GPU-0".into())));
         assert!(!second.is_finished());
@@ -256,13 +244,14 @@ mod tests {
     async fn cancelled_wait_leaves_nothing_locked() {
         let folder = tempfile::tempdir().unwrap();
         let locks = DeviceLocks::new(folder.path());
-        let stop = CancellationToken::new();
-        let cpu = locks.acquire(&BTreeSet::from([Device::Cpu]), &stop, |_| ()).await.unwrap();
-        let cancelled = CancellationToken::new();
+        let cpu = locks.acquire(&BTreeSet::from([Device::Cpu]), |_| ()).await.unwrap();
         let both = BTreeSet::from([Device::Cpu, Device::Gpu("a/b".into())]);
-        let error = locks.acquire(&both, &cancelled, |_| cancelled.cancel()).await.unwrap_err();
-        assert!(matches!(error, LockError::Cancelled { device: Device::Cpu }), "{error}");
+        let (told, mut waits) = tokio::sync::mpsc::unbounded_channel();
+        tokio::select! {
+            _ = locks.acquire(&both, |device| told.send(device.clone()).unwrap()) => panic!("the CPU is taken"),
+            device = waits.recv() => assert_eq!(device, Some(Device::Cpu)),
+        }
         drop(cpu);
-        locks.acquire(&both, &stop, |_| panic!("nothing may be locked")).await.unwrap();
+        locks.acquire(&both, |_| panic!("nothing may be locked")).await.unwrap();
     }
 }

@@ -99,14 +99,14 @@ impl Collector {
         self.counted >= self.workload.repetitions
     }
 
+    /// Repetitions that will count.
+    pub fn repetitions(&self) -> u32 {
+        self.workload.repetitions
+    }
+
     /// Repetitions that count, so far.
     pub fn counted(&self) -> u32 {
         self.counted
-    }
-
-    /// The objective of the last repetition that counts.
-    pub fn last_value(&self) -> Option<f64> {
-        self.objective.of_repetition(&self.samples, self.counted.checked_sub(1)? as usize, &self.workload)
     }
 
     /// The settings as the engine took them, as JSON; null when it never came so far.
@@ -144,7 +144,7 @@ mod tests {
         assert!(!collector.is_complete());
         collector.observe(&repetition(false, 9.0)).unwrap();
         assert!(collector.is_complete());
-        assert_eq!((collector.counted(), collector.last_value()), (2, Some(9.0)));
+        assert_eq!((collector.counted(), collector.repetitions()), (2, 2));
         collector.observe(&Event::Done { ram_peak_mib: 5.0, vram_peak_mib: None }).unwrap();
         let samples = collector.into_samples();
         assert_eq!(samples.get(Metric::DecodeTokS), [7.0, 9.0]);

@@ -1,0 +1,46 @@
+//! Heartbeats: renew the leases, and learn what became of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::AgentEvent;
+use super::session::Session;
+use crate::client::{LeaseState, Reason};
+use crate::executor::Stop;
+
+/// Beats until the task is dropped.
+pub(super) async fn beat(session: Arc<Session>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // A stored result keeps its lease too, so that nobody measures again what is measured.
+        let mut tokens = session.leases.tokens();
+        tokens.extend(session.spool.tokens());
+        match session.client.heartbeat(&session.worker, &tokens).await {
+            Ok(pulse) => {
+                for (token, state) in pulse.leases {
+                    match state {
+                        LeaseState::Renewed => {}
+                        LeaseState::Lost => session.leases.stop(&token, Stop::Lost),
+                        LeaseState::Cancelled => session.leases.stop(&token, Stop::Cancelled),
+                    }
+                }
+                if pulse.drain && !session.drain.is_cancelled() {
+                    session.drain.cancel();
+                }
+            }
+            Err(error) if error.reason() == Some(&Reason::WorkerUnknown) => {
+                if let Err(error) = session.register().await {
+                    tracing::warn!(%error, "registering again failed");
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "heartbeat failed");
+                session.tell(AgentEvent::Disconnected { message: error.to_string() });
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A trial: one configuration, reported repetition by repetition.
+
+use async_trait::async_trait;
+use fleetune_core::workload::running_median;
+use fleetune_core::{FailKind, Params, TrialNumber, TrialState};
+
+use super::JobEnd;
+use super::leases::Lease;
+use super::measurement::Reporter;
+use super::session::{Delivery, PATIENCE, Session};
+use crate::client::{Job, Outcome, Reason, Verdict};
+use crate::executor::{Ended, Failure, Stop};
+use crate::measure::Step;
+
+impl Session {
+    /// Carries out a trial and ends it. Returns how, and the seconds measured.
+    pub(super) async fn trial(
+        &self,
+        lease: &Lease,
+        job: &Job,
+        number: TrialNumber,
+        params: &Params,
+    ) -> (JobEnd, f64) {
+        let benchmark = &job.benchmark;
+        let label = format!("{}-{number}", job.study);
+        let plan = match self.plan(&job.study, benchmark, params, benchmark.workload, label).await {
+            Ok(plan) => plan,
+            Err(failure) => {
+                let detail = self.blank_detail(benchmark, params);
+                let outcome = trial_failed(failure.clone(), 0.0);
+                let delivery = self.deliver(lease, &outcome, &detail).await;
+                return (after(delivery, JobEnd::Failed(failure)), 0.0);
+            }
+        };
+        let mut reports = Reports { session: self, lease, study: &job.study, number };
+        let measured = self.measure(lease, benchmark, &plan, &mut reports).await;
+        let seconds = measured.seconds;
+        let value = running_median(&measured.values).last().copied();
+        let (outcome, end) = match (measured.ended, value) {
+            (Ended::Done, Some(value)) => {
+                (Outcome::Trial { state: TrialState::Complete, failure: None, seconds }, JobEnd::Complete { value })
+            }
+            (Ended::Stopped(Stop::Pruned), Some(value)) => {
+                (Outcome::Trial { state: TrialState::Pruned, failure: None, seconds }, JobEnd::Pruned { value })
+            }
+            (Ended::Stopped(stop), _) => return (self.abandon(lease, stop).await, seconds),
+            (Ended::Failed(failure), _) => (trial_failed(failure.clone(), seconds), JobEnd::Failed(failure)),
+            (Ended::Done, None) => {
+                let failure = Failure::new(FailKind::Error, "the run measured nothing");
+                (trial_failed(failure.clone(), seconds), JobEnd::Failed(failure))
+            }
+        };
+        let delivery = self.deliver(lease, &outcome, &measured.detail).await;
+        (after(delivery, end), seconds)
+    }
+}
+
+/// What the agent says of a job after trying to end it.
+pub(super) fn after(delivery: Delivery, end: JobEnd) -> JobEnd {
+    match delivery {
+        Delivery::Done | Delivery::Spooled => end,
+        Delivery::Lost => JobEnd::Lost,
+    }
+}
+
+pub(super) fn trial_failed(failure: Failure, seconds: f64) -> Outcome {
+    Outcome::Trial { state: TrialState::Fail, failure: Some(failure), seconds }
+}
+
+struct Reports<'a> {
+    session: &'a Session,
+    lease: &'a Lease,
+    study: &'a str,
+    number: TrialNumber,
+}
+
+#[async_trait]
+impl Reporter for Reports<'_> {
+    async fn report(&mut self, step: Step) -> Verdict {
+        let token = self.lease.token();
+        let answer =
+            self.session.client.report(token, self.study, self.number, step.number, step.value, PATIENCE).await;
+        match answer {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                tracing::warn!(study = self.study, trial = %self.number, step = step.number, %error, "report failed");
+                if matches!(error.reason(), Some(Reason::LeaseLost | Reason::TrialEnded)) {
+                    self.lease.stop(Stop::Lost);
+                }
+                // The samples of all repetitions go along with the end: nothing is lost but a chance to prune.
+                Verdict::Continue
+            }
+        }
+    }
+}
