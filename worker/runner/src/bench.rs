@@ -89,7 +89,7 @@ fn repetition(
         context.synchronize();
     }
     let decode = start.elapsed();
-    // Once, outside the clock: a search through the logits would be a tenth of a small model's token.
+    // Once, outside the clock: searching the logits is not the engine's work, and llama-bench does not do it.
     context.sample("decode")?;
     Ok(Phases { prefill, first_token, decode })
 }
