@@ -1,0 +1,132 @@
+//! What can go wrong behind the storage trait, in the domain's words.
+
+use fleetune_core::{Attempt, JobId, StudyId, StudyState, TrialNumber, TrialState, Turn};
+
+/// Why storage refused or failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No study of that name or id.
+    #[error("there is no study `{0}`")]
+    StudyNotFound(String),
+    /// No trial of that number.
+    #[error("study {study} has no trial {number}")]
+    TrialNotFound {
+        /// The study.
+        study: StudyId,
+        /// The number asked for.
+        number: TrialNumber,
+    },
+    /// No such job.
+    #[error("there is no job {0}")]
+    JobNotFound(JobId),
+    /// No such worker.
+    #[error("there is no worker `{0}`")]
+    WorkerNotFound(String),
+    /// Another study has the name.
+    #[error("a study named `{0}` exists already")]
+    NameTaken(String),
+    /// The study is in a state in which this cannot be done.
+    #[error("study `{name}` is {state}, so it cannot {what}")]
+    WrongStudyState {
+        /// The study.
+        name: String,
+        /// Where it stands.
+        state: StudyState,
+        /// What was wanted, as an infinitive: `become paused`, `start a trial`.
+        what: String,
+    },
+    /// The trial is in a state in which this cannot be done.
+    #[error("trial {number} is {state}, so it cannot {what}")]
+    WrongTrialState {
+        /// The trial.
+        number: TrialNumber,
+        /// Where it stands.
+        state: TrialState,
+        /// What was wanted, as an infinitive.
+        what: String,
+    },
+    /// The trial has ended otherwise than this call says.
+    #[error("trial {number} has ended as {state} already, with other values")]
+    TrialEnded {
+        /// The trial.
+        number: TrialNumber,
+        /// How it ended.
+        state: TrialState,
+    },
+    /// The trial is leased and the call did not prove that it holds the lease.
+    #[error("trial {number} is leased to a worker; only the holder of the lease writes to it")]
+    TrialLeased {
+        /// The trial.
+        number: TrialNumber,
+    },
+    /// A newer attempt owns the job, or the lease was ended.
+    #[error("attempt {held} of job {job} lost its lease (the current attempt is {current})")]
+    LeaseLost {
+        /// The job.
+        job: JobId,
+        /// The attempt of the caller.
+        held: Attempt,
+        /// The attempt that counts.
+        current: Attempt,
+    },
+    /// The job has ended with another result.
+    #[error("job {0} has ended already, with another result")]
+    JobEnded(JobId),
+    /// The round was measured already, with other cells.
+    #[error("round {round} of job {job} is stored already, with other cells")]
+    RoundTaken {
+        /// The comparison job.
+        job: JobId,
+        /// The round.
+        round: u32,
+    },
+    /// More than storage takes of one thing.
+    #[error("{what} is larger than the limit of {limit}")]
+    TooLarge {
+        /// What is too large: `the detail of an attempt in bytes`.
+        what: String,
+        /// The largest that is taken.
+        limit: u64,
+    },
+    /// Another trial was started first: catch up and suggest again.
+    #[error("turn {turn} was taken meanwhile; the next one is {next}")]
+    TurnTaken {
+        /// The turn asked for.
+        turn: Turn,
+        /// The study's next turn.
+        next: Turn,
+    },
+    /// The database was written by a newer program.
+    #[error("the database has schema version {found}, but this program knows only up to {known}")]
+    SchemaTooNew {
+        /// Newest migration in the database.
+        found: i64,
+        /// Newest migration of this program.
+        known: i64,
+    },
+    /// The storage URL is none that is known, or the database cannot be opened.
+    #[error("cannot open storage `{url}`: {why}")]
+    CannotOpen {
+        /// As given, a password replaced.
+        url: String,
+        /// The database's words.
+        why: String,
+    },
+    /// No room for the write. Nothing of it was stored.
+    #[error("the database cannot grow: {0}")]
+    Full(String),
+    /// A stored row that this program cannot read.
+    #[error("stored {what} is not readable: {why}")]
+    Corrupt {
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The database had other things to do for too long; trying again helps.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// The database failed; trying again may help.
+    #[error("the database failed: {0}")]
+    Database(String),
+}

@@ -1,0 +1,25 @@
+//! Durable home of studies, trials, jobs and workers.
+//!
+//! [`Store`] is the door. Behind it `operations` hold the rules over `rows`, which `sqlite` and `postgres` implement in
+//! their own SQL; `queue` commits in groups.
+
+mod clock;
+mod distributions;
+mod engine;
+mod error;
+mod operations;
+mod packed;
+mod postgres;
+mod queue;
+mod raw;
+mod record;
+mod rows;
+mod sqlite;
+mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod url;
+
+pub use error::StoreError;
+pub use record::*;
+pub use store::{PAGE, Store};

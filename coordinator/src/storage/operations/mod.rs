@@ -1,0 +1,55 @@
+//! The rules, each mutation a type of its own.
+//!
+//! An operation reads first, decides, and writes last: when it refuses, it has written nothing. It may be applied again
+//! after a transaction that failed, and reads no clock and draws no random number: both are its fields.
+
+mod attribute;
+mod claim;
+mod common;
+mod comparison;
+mod lease;
+mod prepare;
+mod reap;
+mod start;
+mod study;
+mod trial;
+mod worker;
+
+use async_trait::async_trait;
+use fleetune_core::StudyId;
+
+use super::error::StoreError;
+use super::rows::Rows;
+
+pub(super) use attribute::SetAttribute;
+pub(super) use claim::Claim;
+pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};
+pub(super) use lease::{Release, RenewLeases};
+pub(super) use prepare::{FailPreparation, Prepare};
+pub(super) use reap::Reap;
+pub(super) use start::{Enqueue, Start};
+pub(super) use study::{CreateStudy, DeleteStudy, UpdateStudy};
+pub(super) use trial::{CancelTrial, Finish, Report};
+pub(super) use worker::{Drain, Register};
+
+/// What must not happen at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::storage) enum Lane {
+    /// What takes revisions of this study.
+    Study(StudyId),
+    /// Everything else: creation, workers, what touches several studies.
+    Global,
+}
+
+/// A mutation.
+#[async_trait]
+pub(in crate::storage) trait Operation: Send + Sync + 'static {
+    /// What its caller gets.
+    type Output: Send + 'static;
+
+    /// Where it waits.
+    fn lane(&self) -> Lane;
+
+    /// Applies it within a transaction.
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<Self::Output, StoreError>;
+}

@@ -1,0 +1,229 @@
+//! Queue entries, and the entry of trials into `Running`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetune_core::{
+    Attempt, JobId, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, WorkerId,
+};
+
+use super::common::{need_head, whole, wrong_state};
+use super::{Lane, Operation};
+use crate::storage::error::StoreError;
+use crate::storage::record::{
+    AttemptState, JobKind, JobRecord, JobState, Lease, NewWaiting, Origin, StartTrials, Started, TrialRecord,
+};
+use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead};
+
+pub(in crate::storage) struct Enqueue {
+    pub study: StudyId,
+    pub request_id: String,
+    pub entries: Vec<NewWaiting>,
+    pub now: Timestamp,
+}
+
+#[async_trait]
+impl Operation for Enqueue {
+    type Output = Vec<TrialRecord>;
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<Vec<TrialRecord>, StoreError> {
+        let mut head = need_head(rows, self.study).await?;
+        let mut trials = rows.trials_created_by(self.study, &self.request_id).await?;
+        if !trials.is_empty() {
+            rows.add_steps(&mut trials).await?;
+            return Ok(trials);
+        }
+        if head.state.is_ended() {
+            return Err(wrong_state(&head, "take queue entries"));
+        }
+        for (index, entry) in (0..).zip(&self.entries) {
+            let mut trial = waiting_trial(&mut head, entry, self.now);
+            trial.id = rows.insert_trial(&trial, Some((&self.request_id, index)), None).await?;
+            trials.push(trial);
+        }
+        rows.save_head(&head).await?;
+        Ok(trials)
+    }
+}
+
+/// A queue entry with the study's next number and revision.
+pub(super) fn waiting_trial(head: &mut StudyHead, entry: &NewWaiting, now: Timestamp) -> TrialRecord {
+    let number = head.next_number;
+    head.next_number = TrialNumber(number.0 + 1);
+    new_trial(head, number, entry.origin, entry.fixed.clone(), now)
+}
+
+fn new_trial(head: &mut StudyHead, number: TrialNumber, origin: Origin, fixed: Params, now: Timestamp) -> TrialRecord {
+    TrialRecord {
+        id: TrialId(0),
+        study: head.id,
+        number,
+        state: TrialState::Waiting,
+        origin,
+        fixed,
+        params: BTreeMap::new(),
+        values: Vec::new(),
+        constraints: Vec::new(),
+        fail: None,
+        job: None,
+        attempt: Attempt(0),
+        turn: None,
+        seen: None,
+        sampler: String::new(),
+        revision: head.bump(),
+        started_revision: None,
+        ended_revision: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+        seconds: 0.0,
+        steps: Vec::new(),
+    }
+}
+
+pub(in crate::storage) struct Start {
+    pub start: StartTrials,
+    /// Random bits of a lease token per entry.
+    pub secrets: Vec<u64>,
+    pub now: Timestamp,
+}
+
+#[async_trait]
+impl Operation for Start {
+    type Output = Vec<Started>;
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.start.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<Vec<Started>, StoreError> {
+        let start = &self.start;
+        let mut head = need_head(rows, start.study).await?;
+        let known = rows.trials_started_by(start.study, &start.request_id).await?;
+        if !known.is_empty() {
+            return self.repeated(rows, known).await;
+        }
+        if head.state != StudyState::Active {
+            return Err(wrong_state(&head, "start a trial"));
+        }
+        let queued = self.check(rows, &head).await?;
+
+        let mut started = Vec::with_capacity(start.entries.len());
+        for (index, (entry, queued)) in start.entries.iter().zip(queued).enumerate() {
+            let is_queued = queued.is_some();
+            let mut trial = queued.unwrap_or_else(|| {
+                head.next_number = TrialNumber(entry.number.0 + 1);
+                new_trial(&mut head, entry.number, entry.origin, Params::new(), self.now)
+            });
+            // A fresh trial has taken its one revision by now.
+            let revision = if is_queued { head.bump() } else { trial.revision };
+            trial.state = TrialState::Running;
+            trial.params.clone_from(&entry.params);
+            trial.turn = Some(head.next_turn);
+            head.next_turn.0 += 1;
+            trial.seen = Some(start.seen);
+            trial.sampler.clone_from(&start.sampler);
+            trial.revision = revision;
+            trial.started_revision = Some(revision);
+            trial.started_at = Some(self.now);
+
+            let request = Some((start.request_id.as_str(), index as u32));
+            if !is_queued {
+                trial.id = rows.insert_trial(&trial, None, request).await?;
+            }
+            let lease = match &start.lease {
+                None => None,
+                Some((worker, ttl)) => Some(self.lease(rows, &mut trial, worker, *ttl, index).await?),
+            };
+            if is_queued || lease.is_some() {
+                rows.save_start(&trial, request).await?;
+            }
+            started.push(Started { trial, lease });
+        }
+        rows.save_head(&head).await?;
+        Ok(started)
+    }
+}
+
+impl Start {
+    /// The queue entries among the entries; `None` for a fresh trial.
+    async fn check(&self, rows: &mut dyn Rows, head: &StudyHead) -> Result<Vec<Option<TrialRecord>>, StoreError> {
+        let start = &self.start;
+        let taken = || StoreError::TurnTaken { turn: start.turn, next: head.next_turn };
+        if start.turn != head.next_turn {
+            return Err(taken());
+        }
+        let mut next = head.next_number;
+        let mut queued: Vec<Option<TrialRecord>> = Vec::with_capacity(start.entries.len());
+        for entry in &start.entries {
+            if entry.number == next {
+                next.0 += 1;
+                queued.push(None);
+                continue;
+            }
+            let twice = queued.iter().flatten().any(|trial| trial.number == entry.number);
+            let trial = rows.trial(start.study, entry.number).await?.map(|trial| trial.record);
+            match trial.filter(|trial| trial.state == TrialState::Waiting && !twice) {
+                Some(trial) => queued.push(Some(trial)),
+                None => return Err(taken()),
+            }
+        }
+        Ok(queued)
+    }
+
+    async fn lease(
+        &self,
+        rows: &mut dyn Rows,
+        trial: &mut TrialRecord,
+        worker: &WorkerId,
+        ttl: Duration,
+        index: usize,
+    ) -> Result<Lease, StoreError> {
+        let attempt = Attempt(1);
+        let expires_at = self.now.plus(ttl);
+        let record = JobRecord {
+            id: JobId(0),
+            study: trial.study,
+            kind: JobKind::Trial,
+            state: JobState::Leased,
+            trial: Some(trial.number),
+            spec: serde_json::Value::Null,
+            result: serde_json::Value::Null,
+            attempt,
+            worker: Some(worker.clone()),
+            expires_at: Some(expires_at),
+        };
+        let job = JobRow { record, trial_id: Some(trial.id), ttl, lease_ended: false };
+        let id = rows.insert_job(&job, self.now).await?;
+        let secret = self.secrets.get(index).copied().unwrap_or_default();
+        let row = AttemptRow { attempt, worker: worker.clone(), secret, state: AttemptState::Open, has_detail: false };
+        rows.insert_attempt(id, &row, self.now).await?;
+        trial.job = Some(id);
+        trial.attempt = attempt;
+        Ok(Lease { token: LeaseToken { job: id, attempt, secret }, expires_at })
+    }
+
+    /// The answer that the first call with this request got, with the trials as they are now.
+    async fn repeated(&self, rows: &mut dyn Rows, trials: Vec<TrialRecord>) -> Result<Vec<Started>, StoreError> {
+        let mut started = Vec::with_capacity(trials.len());
+        for trial in trials {
+            let lease = match trial.job {
+                None => None,
+                Some(id) => {
+                    let expires_at = rows.job(id).await?.and_then(|job| job.record.expires_at);
+                    rows.attempt(id, Attempt(1)).await?.map(|first| Lease {
+                        token: LeaseToken { job: id, attempt: first.attempt, secret: first.secret },
+                        expires_at: expires_at.unwrap_or(self.now),
+                    })
+                }
+            };
+            started.push(Started { trial: whole(rows, trial).await?, lease });
+        }
+        Ok(started)
+    }
+}

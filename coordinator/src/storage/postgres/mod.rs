@@ -1,0 +1,156 @@
+//! Postgres: any number of coordinators on one server.
+//!
+//! Mutations of one study run one after the other under the lock of its row, which orders their revisions; those of
+//! different studies run side by side.
+
+mod jobs;
+mod studies;
+mod trials;
+mod workers;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use fleetune_core::Timestamp;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Postgres as Driver, Transaction};
+
+use super::clock::Clock;
+use super::distributions::{DistributionCache, Distributions};
+use super::engine::Engine;
+use super::error::StoreError;
+use super::operations::Lane;
+use super::rows::Rows;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// Connections that write, and as many that read.
+const CONNECTIONS: u32 = 8;
+/// How long a caller waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// How often the offset of the server's clock is measured.
+const CLOCK: Duration = Duration::from_secs(60);
+
+/// A database on a server.
+pub(super) struct Postgres {
+    writers: PgPool,
+    readers: PgPool,
+    cache: Arc<DistributionCache>,
+    clock: Clock,
+}
+
+impl Postgres {
+    /// Connects and brings the tables up to date. `shown` is the URL for messages.
+    pub async fn open(shown: &str, url: &str) -> Result<Arc<Self>, StoreError> {
+        let cannot = |why: String| StoreError::CannotOpen { url: shown.to_owned(), why };
+        let options = PgConnectOptions::from_str(url).map_err(|error| cannot(error.to_string()))?;
+        let options = options.application_name("fleetune");
+        let pool = || PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+        let writers = pool().connect_with(options.clone()).await.map_err(|error| cannot(error.to_string()))?;
+        match MIGRATIONS.run(&writers).await {
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(found)) => {
+                let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+                return Err(StoreError::SchemaTooNew { found, known });
+            }
+            Err(error) => return Err(cannot(error.to_string())),
+        }
+        let readers = pool().connect_lazy_with(options);
+        let (now, at) = server_time(&writers).await.map_err(|error| cannot(error.to_string()))?;
+        let store = Arc::new(Self { writers, readers, cache: Arc::default(), clock: Clock::measured(now, at) });
+        let watched = Arc::downgrade(&store);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CLOCK).await;
+                let Some(store) = watched.upgrade() else { return };
+                // A server that does not answer now is measured next time.
+                if let Ok((now, at)) = server_time(&store.writers).await {
+                    store.clock.correct(now, at);
+                }
+            }
+        });
+        Ok(store)
+    }
+
+    fn rows(&self, tx: Transaction<'static, Driver>) -> Box<dyn Rows> {
+        Box::new(PostgresRows { tx, distributions: Distributions::new(&self.cache), dirty: false })
+    }
+}
+
+/// The server's time in microseconds since 1970, and when it was that time here.
+async fn server_time(pool: &PgPool) -> Result<(i64, Instant), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let asked = Instant::now();
+    let now = sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    let now = now.fetch_one(&mut *connection).await?;
+    Ok((now, asked + asked.elapsed() / 2))
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    async fn read(&self) -> Result<Box<dyn Rows>, StoreError> {
+        let tx = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
+        Ok(self.rows(tx.map_err(database)?))
+    }
+
+    async fn write(&self) -> Result<Box<dyn Rows>, StoreError> {
+        let tx = self.writers.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await;
+        Ok(self.rows(tx.map_err(database)?))
+    }
+
+    fn lane(&self, lane: Lane) -> Lane {
+        lane
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// A transaction.
+struct PostgresRows {
+    tx: Transaction<'static, Driver>,
+    distributions: Distributions,
+    dirty: bool,
+}
+
+#[async_trait]
+impl Rows for PostgresRows {
+    fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.tx.commit().await.map_err(database)?;
+        self.distributions.publish();
+        Ok(())
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
+        self.tx.rollback().await.map_err(database)
+    }
+}
+
+/// The error in the domain's words.
+fn database(error: sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+    match &*code {
+        // Serialisation, deadlock, lock not available, too many connections, starting up; and a unique row that
+        // another coordinator inserted first: the next try finds it.
+        "40001" | "40P01" | "55P03" | "53300" | "57P03" | "23505" => StoreError::Busy(text),
+        "53100" => StoreError::Full(text),
+        // The class of a file size limit is no more than "internal error".
+        _ if text.contains("could not extend file") || text.contains("No space left") => StoreError::Full(text),
+        _ if matches!(error, sqlx::Error::PoolTimedOut) => StoreError::Busy(text),
+        _ => StoreError::Database(text),
+    }
+}

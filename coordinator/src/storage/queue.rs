@@ -1,0 +1,191 @@
+//! Group commit: mutations that wait in a lane share one transaction; each caller is answered after its commit.
+//!
+//! A transaction that the database fails is rolled back and its mutations are tried one by one, so that one that
+//! cannot succeed takes no other with it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::engine::Engine;
+use super::error::StoreError;
+use super::operations::{Lane, Operation};
+use super::rows::Rows;
+
+/// Mutations that may wait in one lane; whoever comes later waits before the lane.
+const WAITING: usize = 4_096;
+/// Mutations in one transaction, at most.
+const BATCH: usize = 64;
+/// A lane without work ends after this.
+const IDLE: Duration = Duration::from_secs(30);
+/// Tries of one mutation that met a deadlock or a locked database.
+const TRIES: u32 = 6;
+
+type Lanes = Arc<Mutex<HashMap<Lane, mpsc::Sender<Box<dyn Work>>>>>;
+
+/// The lanes of a store. They finish what waits and end when it is dropped.
+pub(super) struct Queue {
+    engine: Arc<dyn Engine>,
+    lanes: Lanes,
+    tasks: TaskTracker,
+}
+
+impl Queue {
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, lanes: Lanes::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Runs `operation` in its lane; returns after the commit.
+    pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        let lane = self.engine.lane(operation.lane());
+        let (reply, answer) = oneshot::channel();
+        let mut work: Box<dyn Work> = Box::new(Pending { operation, outcome: None, reply });
+        // A lane that ends just now gives the work back.
+        while let Err(mpsc::error::SendError(back)) = self.sender(lane).send(work).await {
+            work = back;
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Database("the store was closed".to_owned())))
+    }
+
+    /// Waits until every lane has done its work.
+    pub async fn close(&self) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn sender(&self, lane: Lane) -> mpsc::Sender<Box<dyn Work>> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match lanes.entry(lane) {
+            Entry::Occupied(sender) if !sender.get().is_closed() => sender.get().clone(),
+            entry => {
+                let (sender, receiver) = mpsc::channel(WAITING);
+                self.tasks.spawn(serve(lane, receiver, Arc::clone(&self.engine), Arc::clone(&self.lanes)));
+                entry.insert_entry(sender.clone());
+                sender
+            }
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// An operation of whatever kind that waits for its answer.
+#[async_trait]
+trait Work: Send {
+    /// Applies it; keeps the outcome. Says whether the transaction can go on.
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<(), StoreError>;
+
+    /// Answers the caller with the outcome, which is durable, or with why there is none.
+    fn answer(self: Box<Self>, failed: Option<StoreError>);
+}
+
+struct Pending<O: Operation> {
+    operation: O,
+    outcome: Option<Result<O::Output, StoreError>>,
+    reply: oneshot::Sender<Result<O::Output, StoreError>>,
+}
+
+#[async_trait]
+impl<O: Operation> Work for Pending<O> {
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+        rows.take_dirty();
+        let outcome = self.operation.apply(rows).await;
+        // A refusal leaves nothing. Operations check first and write last; one that had written already costs the
+        // transaction.
+        let spoils = outcome.as_ref().err().filter(|error| is_failure(error) || rows.take_dirty()).cloned();
+        self.outcome = Some(outcome);
+        spoils.map_or(Ok(()), Err)
+    }
+
+    fn answer(self: Box<Self>, failed: Option<StoreError>) {
+        let lost = || Err(StoreError::Database("the operation was not applied".to_owned()));
+        let Self { outcome, reply, .. } = *self;
+        // A caller that went away needs no answer.
+        drop(reply.send(failed.map_or_else(|| outcome.unwrap_or_else(lost), Err)));
+    }
+}
+
+/// Whether the database failed, rather than a rule refused.
+fn is_failure(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database(_) | StoreError::Busy(_) | StoreError::Full(_) | StoreError::Corrupt { .. })
+}
+
+async fn serve(lane: Lane, mut receiver: mpsc::Receiver<Box<dyn Work>>, engine: Arc<dyn Engine>, lanes: Lanes) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        match tokio::time::timeout(IDLE, receiver.recv_many(&mut batch, BATCH)).await {
+            Ok(0) => return,
+            Ok(_) => commit_all(&*engine, &mut batch).await,
+            Err(_idle) => {
+                // Under the lock nobody gets a new sender; one who has an old one gets the work back.
+                let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+                if !receiver.is_closed() {
+                    lanes.remove(&lane);
+                }
+                receiver.close();
+            }
+        }
+    }
+}
+
+async fn commit_all(engine: &dyn Engine, batch: &mut Vec<Box<dyn Work>>) {
+    match commit(engine, batch).await {
+        Ok(()) => batch.drain(..).for_each(|work| work.answer(None)),
+        // Whether it was committed is unknown. Everything may be repeated by its caller, but not by us: a caller that
+        // was told of a failure decides itself.
+        Err(Failed::Commit(error)) => batch.drain(..).for_each(|work| work.answer(Some(error.clone()))),
+        Err(Failed::Before(_)) => {
+            for work in batch.drain(..) {
+                commit_one(engine, work).await;
+            }
+        }
+    }
+}
+
+async fn commit_one(engine: &dyn Engine, work: Box<dyn Work>) {
+    let mut one = [work];
+    let mut tries = 1;
+    let failed = loop {
+        match commit(engine, &mut one).await {
+            Ok(()) => break None,
+            Err(Failed::Before(StoreError::Busy(_))) if tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(5 << tries)).await;
+                tries += 1;
+            }
+            Err(Failed::Before(error) | Failed::Commit(error)) => break Some(error),
+        }
+    };
+    let [work] = one;
+    work.answer(failed);
+}
+
+/// Why a transaction failed, and whether it can have been committed all the same.
+enum Failed {
+    Before(StoreError),
+    Commit(StoreError),
+}
+
+async fn commit(engine: &dyn Engine, batch: &mut [Box<dyn Work>]) -> Result<(), Failed> {
+    let mut rows = engine.write().await.map_err(Failed::Before)?;
+    for work in batch {
+        if let Err(error) = work.apply(&mut *rows).await {
+            // What the rollback itself has to say changes nothing: the connection is thrown away then.
+            drop(rows.rollback().await);
+            return Err(Failed::Before(error));
+        }
+    }
+    rows.commit().await.map_err(|error| match error {
+        StoreError::Full(_) | StoreError::Busy(_) => Failed::Before(error),
+        error => Failed::Commit(error),
+    })
+}

@@ -1,0 +1,366 @@
+//! Rows as both databases give them, and their way into the domain's types.
+
+use std::time::Duration;
+
+use fleetune_core::{
+    Attempt, FailKind, JobId, Revision, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, Turn,
+    WorkerId,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::FromRow;
+
+use super::distributions::Distributions;
+use super::error::StoreError;
+use super::packed::{unpack_floats, unpack_values};
+use super::record::{
+    AttemptRecord, AttemptState, AttributeKind, JobKind, JobRecord, JobState, Origin, StudyRecord, TrialRecord,
+    WorkerRecord,
+};
+use super::rows::{AttemptRow, JobRow, StudyHead, TrialRow};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+fn corrupt(what: &str, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { what: what.to_owned(), why: why.to_string() }
+}
+
+fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| corrupt(what, error))
+}
+
+/// The JSON text of a column.
+pub(super) fn to_json<T: Serialize>(what: &str, value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| corrupt(what, error))
+}
+
+/// The JSON text of a column that is NULL for `null`.
+pub(super) fn to_json_or_null(what: &str, value: &serde_json::Value) -> Result<Option<String>> {
+    if value.is_null() { Ok(None) } else { to_json(what, value).map(Some) }
+}
+
+fn json_or_null(what: &str, text: Option<&str>) -> Result<serde_json::Value> {
+    text.map_or(Ok(serde_json::Value::Null), |text| from_json(what, text))
+}
+
+fn number(what: &str, number: i64) -> Result<u32> {
+    u32::try_from(number).map_err(|error| corrupt(what, error))
+}
+
+fn instant(at: Option<i64>) -> Option<Timestamp> {
+    at.map(Timestamp)
+}
+
+pub(super) fn kind_name(kind: AttributeKind) -> &'static str {
+    match kind {
+        AttributeKind::User => "user",
+        AttributeKind::System => "system",
+    }
+}
+
+pub(super) fn job_state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Open => "open",
+        JobState::Leased => "leased",
+        JobState::Done => "done",
+    }
+}
+
+fn study_state(name: &str) -> Result<StudyState> {
+    StudyState::from_name(name).ok_or_else(|| corrupt("study state", name))
+}
+
+/// A float as the integer it is stored as, and back.
+pub(super) fn float_bits(value: f64) -> i64 {
+    value.to_bits().cast_signed()
+}
+
+fn bits_float(bits: i64) -> f64 {
+    f64::from_bits(bits.cast_unsigned())
+}
+
+#[derive(FromRow)]
+pub(super) struct RawStudy {
+    id: i64,
+    name: String,
+    state: String,
+    reason: String,
+    config: String,
+    pin: Option<String>,
+    description: Option<String>,
+    revision: i64,
+    config_revision: i64,
+    next_number: i64,
+    next_turn: i64,
+    created_at: i64,
+}
+
+impl RawStudy {
+    pub fn record(self) -> Result<StudyRecord> {
+        Ok(StudyRecord {
+            id: StudyId(self.id),
+            name: self.name,
+            state: study_state(&self.state)?,
+            reason: self.reason,
+            config: from_json("study configuration", &self.config)?,
+            pin: self.pin.as_deref().map(|pin| from_json("pin", pin)).transpose()?,
+            description: self.description.as_deref().map(|text| from_json("description", text)).transpose()?,
+            revision: Revision(self.revision),
+            config_revision: Revision(self.config_revision),
+            next_number: TrialNumber(self.next_number),
+            next_turn: Turn(self.next_turn),
+            created_at: Timestamp(self.created_at),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawHead {
+    id: i64,
+    name: String,
+    state: String,
+    revision: i64,
+    next_number: i64,
+    next_turn: i64,
+}
+
+impl RawHead {
+    pub fn head(self) -> Result<StudyHead> {
+        Ok(StudyHead {
+            id: StudyId(self.id),
+            name: self.name,
+            state: study_state(&self.state)?,
+            revision: Revision(self.revision),
+            next_number: TrialNumber(self.next_number),
+            next_turn: Turn(self.next_turn),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawTrial {
+    id: i64,
+    study_id: i64,
+    number: i64,
+    state: String,
+    origin: String,
+    fixed: Vec<u8>,
+    pub params: Vec<u8>,
+    objective_values: Vec<u8>,
+    constraint_values: Vec<u8>,
+    fail_kind: Option<String>,
+    fail_message: Option<String>,
+    job_id: Option<i64>,
+    attempt: i64,
+    turn: Option<i64>,
+    seen: Option<i64>,
+    sampler: String,
+    revision: i64,
+    started_revision: Option<i64>,
+    ended_revision: Option<i64>,
+    created_at: i64,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    seconds: i64,
+    step_count: i64,
+}
+
+impl RawTrial {
+    pub fn row(self, distributions: &Distributions) -> Result<TrialRow> {
+        let floats = |bytes: &[u8]| unpack_floats(bytes).ok_or_else(|| corrupt("values", "their bytes end early"));
+        let fail = match self.fail_kind {
+            None => None,
+            Some(kind) => {
+                let kind = FailKind::from_name(&kind).ok_or_else(|| corrupt("fail kind", &kind))?;
+                Some((kind, self.fail_message.unwrap_or_default()))
+            }
+        };
+        let record = TrialRecord {
+            id: TrialId(self.id),
+            study: StudyId(self.study_id),
+            number: TrialNumber(self.number),
+            state: TrialState::from_name(&self.state).ok_or_else(|| corrupt("trial state", &self.state))?,
+            origin: Origin::from_name(&self.origin).ok_or_else(|| corrupt("origin", &self.origin))?,
+            fixed: unpack_values(&self.fixed).ok_or_else(|| corrupt("fixed parameters", "their bytes end early"))?,
+            params: distributions.unpack(&self.params)?,
+            values: floats(&self.objective_values)?,
+            constraints: floats(&self.constraint_values)?,
+            fail,
+            job: self.job_id.map(JobId),
+            attempt: Attempt(number("attempt", self.attempt)?),
+            turn: self.turn.map(Turn),
+            seen: self.seen.map(Revision),
+            sampler: self.sampler,
+            revision: Revision(self.revision),
+            started_revision: self.started_revision.map(Revision),
+            ended_revision: self.ended_revision.map(Revision),
+            created_at: Timestamp(self.created_at),
+            started_at: instant(self.started_at),
+            ended_at: instant(self.ended_at),
+            seconds: bits_float(self.seconds),
+            steps: Vec::new(),
+        };
+        Ok(TrialRow { record, step_count: number("step count", self.step_count)? })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawStep {
+    pub trial_id: i64,
+    step: i64,
+    value: i64,
+}
+
+impl RawStep {
+    pub fn step(&self) -> Result<(u32, f64)> {
+        Ok((number("step", self.step)?, bits_float(self.value)))
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawVerdict {
+    value: i64,
+    stop: bool,
+}
+
+impl RawVerdict {
+    pub fn verdict(&self) -> (f64, bool) {
+        (bits_float(self.value), self.stop)
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawJob {
+    id: i64,
+    study_id: i64,
+    kind: String,
+    state: String,
+    trial_id: Option<i64>,
+    trial_number: Option<i64>,
+    spec: Option<String>,
+    result: Option<String>,
+    attempt: i64,
+    worker: Option<String>,
+    expires_at: Option<i64>,
+    ttl: i64,
+    lease_ended: bool,
+}
+
+impl RawJob {
+    pub fn row(self) -> Result<JobRow> {
+        let state = match self.state.as_str() {
+            "open" => JobState::Open,
+            "leased" => JobState::Leased,
+            "done" => JobState::Done,
+            other => return Err(corrupt("job state", other)),
+        };
+        let record = JobRecord {
+            id: JobId(self.id),
+            study: StudyId(self.study_id),
+            kind: JobKind::from_name(&self.kind).ok_or_else(|| corrupt("job kind", &self.kind))?,
+            state,
+            trial: self.trial_number.map(TrialNumber),
+            spec: json_or_null("job", self.spec.as_deref())?,
+            result: json_or_null("result of a job", self.result.as_deref())?,
+            attempt: Attempt(number("attempt", self.attempt)?),
+            worker: self.worker.map(WorkerId),
+            expires_at: instant(self.expires_at),
+        };
+        Ok(JobRow {
+            record,
+            trial_id: self.trial_id.map(TrialId),
+            ttl: Duration::from_micros(u64::try_from(self.ttl).unwrap_or(0)),
+            lease_ended: self.lease_ended,
+        })
+    }
+}
+
+fn attempt_state(name: &str) -> Result<AttemptState> {
+    AttemptState::from_name(name).ok_or_else(|| corrupt("attempt state", name))
+}
+
+#[derive(FromRow)]
+pub(super) struct RawAttempt {
+    attempt: i64,
+    worker: String,
+    secret: i64,
+    state: String,
+    has_detail: bool,
+}
+
+impl RawAttempt {
+    pub fn row(self) -> Result<AttemptRow> {
+        Ok(AttemptRow {
+            attempt: Attempt(number("attempt", self.attempt)?),
+            worker: WorkerId(self.worker),
+            secret: self.secret.cast_unsigned(),
+            state: attempt_state(&self.state)?,
+            has_detail: self.has_detail,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawAttemptRecord {
+    job_id: i64,
+    attempt: i64,
+    worker: String,
+    state: String,
+    started_at: i64,
+    ended_at: Option<i64>,
+    detail: Option<String>,
+}
+
+impl RawAttemptRecord {
+    pub fn record(self) -> Result<AttemptRecord> {
+        Ok(AttemptRecord {
+            job: JobId(self.job_id),
+            attempt: Attempt(number("attempt", self.attempt)?),
+            worker: WorkerId(self.worker),
+            state: attempt_state(&self.state)?,
+            started_at: Timestamp(self.started_at),
+            ended_at: instant(self.ended_at),
+            detail: json_or_null("detail of an attempt", self.detail.as_deref())?,
+        })
+    }
+}
+
+/// The cells of a round.
+pub(super) fn cells(text: &str) -> Result<serde_json::Value> {
+    from_json("round", text)
+}
+
+#[derive(FromRow)]
+pub(super) struct RawWorker {
+    id: String,
+    name: String,
+    labels: String,
+    inventory: String,
+    executors: String,
+    version: String,
+    draining: bool,
+    registered_at: i64,
+    last_seen: i64,
+}
+
+impl RawWorker {
+    pub fn record(self) -> Result<WorkerRecord> {
+        Ok(WorkerRecord {
+            id: WorkerId(self.id),
+            name: self.name,
+            labels: from_json("labels of a worker", &self.labels)?,
+            inventory: from_json("inventory of a worker", &self.inventory)?,
+            executors: from_json("executors of a worker", &self.executors)?,
+            version: self.version,
+            draining: self.draining,
+            registered_at: Timestamp(self.registered_at),
+            last_seen: Timestamp(self.last_seen),
+        })
+    }
+}
+
+/// An attribute's two texts, which are bytes to the database.
+pub(super) fn attribute((key, value): (Vec<u8>, Vec<u8>)) -> Result<(String, String)> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|error| corrupt("attribute", error));
+    Ok((text(key)?, text(value)?))
+}

@@ -1,0 +1,176 @@
+//! `SQLite`: one file, one writer connection, a pool of readers.
+//!
+//! WAL with `synchronous=FULL`: a commit is on disk when it returns. Several processes may share the file; a write
+//! transaction takes the lock at its beginning, so that what it read still holds when it writes.
+
+mod jobs;
+mod studies;
+mod trials;
+mod workers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fleetune_core::Timestamp;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite as Driver, Transaction};
+
+use super::clock::Clock;
+use super::distributions::{DistributionCache, Distributions};
+use super::engine::Engine;
+use super::error::StoreError;
+use super::operations::Lane;
+use super::rows::Rows;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Connections that read at the same time.
+const READERS: u32 = 4;
+/// How long a statement waits for another process.
+const BUSY: Duration = Duration::from_secs(5);
+/// Tries to create or upgrade the tables, which another process may be doing just now.
+const OPEN_TRIES: u32 = 10;
+
+/// The newest schema version this program knows.
+pub(super) fn migrations_known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// A database file.
+pub(super) struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    cache: Arc<DistributionCache>,
+    clock: Clock,
+    /// Removed at the end.
+    temporary: Option<PathBuf>,
+}
+
+impl Sqlite {
+    /// Opens `file`, creates it where there is none, brings its tables up to date. `url` is for messages.
+    pub async fn open(url: &str, file: &Path, temporary: bool, max_pages: Option<u32>) -> Result<Self, StoreError> {
+        let mut tries = 1;
+        loop {
+            match Self::try_open(url, file, temporary, max_pages).await {
+                Err(StoreError::CannotOpen { .. }) if tries < OPEN_TRIES && file.exists() => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_open(url: &str, file: &Path, temporary: bool, max_pages: Option<u32>) -> Result<Self, StoreError> {
+        let cannot = |why: String| StoreError::CannotOpen { url: url.to_owned(), why };
+        let mut options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(true)
+            .pragma("temp_store", "MEMORY")
+            .pragma("cache_size", "-65536")
+            .pragma("journal_size_limit", "67108864");
+        let readers = options.clone().read_only(true);
+        if let Some(pages) = max_pages {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
+        // Its one connection is never replaced: the lock and the settings stay with it.
+        let writer = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        let writer = writer.connect_with(options).await.map_err(|error| cannot(error.to_string()))?;
+        match MIGRATIONS.run(&writer).await {
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(found)) if found > migrations_known() => {
+                return Err(StoreError::SchemaTooNew { found, known: migrations_known() });
+            }
+            Err(error) => return Err(cannot(error.to_string())),
+        }
+        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(readers);
+        let temporary = temporary.then(|| file.to_owned());
+        Ok(Self { writer, readers, cache: Arc::default(), clock: Clock::system(), temporary })
+    }
+
+    fn rows(&self, tx: Transaction<'static, Driver>) -> Box<dyn Rows> {
+        Box::new(SqliteRows { tx, distributions: Distributions::new(&self.cache), dirty: false })
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        let Some(file) = &self.temporary else { return };
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = file.clone().into_os_string();
+            path.push(suffix);
+            // Nobody is left who could read it; what cannot be removed stays among the temporary files.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn read(&self) -> Result<Box<dyn Rows>, StoreError> {
+        Ok(self.rows(self.readers.begin().await.map_err(database)?))
+    }
+
+    async fn write(&self) -> Result<Box<dyn Rows>, StoreError> {
+        Ok(self.rows(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(database)?))
+    }
+
+    fn lane(&self, _: Lane) -> Lane {
+        Lane::Global
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// A transaction.
+struct SqliteRows {
+    tx: Transaction<'static, Driver>,
+    distributions: Distributions,
+    dirty: bool,
+}
+
+#[async_trait]
+impl Rows for SqliteRows {
+    fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.tx.commit().await.map_err(database)?;
+        self.distributions.publish();
+        Ok(())
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
+        self.tx.rollback().await.map_err(database)
+    }
+}
+
+/// The error in the domain's words.
+fn database(error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code: u32 = code.and_then(|code| code.parse().ok()).unwrap_or_default();
+    // The low byte is the primary code.
+    match code & 0xff {
+        5 | 6 => StoreError::Busy(error.to_string()),
+        13 => StoreError::Full(error.to_string()),
+        _ => match error {
+            sqlx::Error::PoolTimedOut => StoreError::Busy(error.to_string()),
+            error => StoreError::Database(error.to_string()),
+        },
+    }
+}

@@ -1,0 +1,265 @@
+//! Trials, their distributions, steps and attributes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleetune_core::{Attempt, Distribution, Revision, StudyId, TrialId, TrialNumber, TrialState};
+use sqlx::{query, query_as, query_scalar};
+
+use super::{SqliteRows, database};
+use crate::storage::distributions::{body, pack};
+use crate::storage::error::StoreError;
+use crate::storage::packed::{pack_floats, pack_values};
+use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, float_bits, kind_name};
+use crate::storage::record::{AttributeKind, ParamSet, TrialRecord};
+use crate::storage::rows::{Request, TrialRow, TrialRows};
+
+macro_rules! select_trial {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, study_id, number, state, origin, fixed, params, objective_values, constraint_values, ",
+            "fail_kind, fail_message, job_id, attempt, turn, seen, sampler, revision, started_revision, ",
+            "ended_revision, created_at, started_at, ended_at, seconds, step_count FROM trial ",
+            $rest
+        )
+    };
+}
+
+impl SqliteRows {
+    /// The trials of these rows, with their distributions.
+    async fn trials(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRow>, StoreError> {
+        let missing = self.distributions.missing(raw.iter().map(|trial| trial.params.as_slice()));
+        if !missing.is_empty() {
+            let ids = serde_json::Value::from(missing).to_string();
+            let load = query_as::<_, (i64, i64, String)>(
+                "SELECT id, study_id, CAST(body AS TEXT) FROM distribution \
+                 WHERE id IN (SELECT value FROM json_each(?1))",
+            );
+            for (id, study, body) in load.bind(ids).fetch_all(&mut *self.tx).await.map_err(database)? {
+                self.distributions.loaded(StudyId(study), id, body)?;
+            }
+        }
+        raw.into_iter().map(|trial| trial.row(&self.distributions)).collect()
+    }
+
+    async fn records(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRecord>, StoreError> {
+        Ok(self.trials(raw).await?.into_iter().map(|trial| trial.record).collect())
+    }
+
+    /// The packed column of `params`; distributions that are new to the study are inserted.
+    async fn pack_params(&mut self, study: StudyId, params: &ParamSet) -> Result<Vec<u8>, StoreError> {
+        let mut ids = Vec::with_capacity(params.len());
+        for param in params.values() {
+            ids.push(self.distribution_id(study, &param.distribution).await?);
+        }
+        Ok(pack(params, &ids))
+    }
+
+    async fn distribution_id(&mut self, study: StudyId, new: &Arc<Distribution>) -> Result<i64, StoreError> {
+        let body = body(new)?;
+        if let Some(id) = self.distributions.id_of(study, &body) {
+            return Ok(id);
+        }
+        let select = query_scalar("SELECT id FROM distribution WHERE study_id = ?1 AND body = ?2");
+        let known = select.bind(study.0).bind(body.as_bytes()).fetch_optional(&mut *self.tx).await.map_err(database)?;
+        if let Some(id) = known {
+            self.distributions.loaded(study, id, body)?;
+            return Ok(id);
+        }
+        self.dirty = true;
+        let insert = query_scalar("INSERT INTO distribution (study_id, body) VALUES (?1, ?2) RETURNING id");
+        let id = insert.bind(study.0).bind(body.as_bytes()).fetch_one(&mut *self.tx).await.map_err(database)?;
+        self.distributions.inserted(study, body, id, new);
+        Ok(id)
+    }
+}
+
+#[async_trait]
+impl TrialRows for SqliteRows {
+    async fn trial(&mut self, study: StudyId, number: TrialNumber) -> Result<Option<TrialRow>, StoreError> {
+        let trial = query_as(select_trial!("WHERE study_id = ?1 AND number = ?2")).bind(study.0).bind(number.0);
+        let trial = trial.fetch_all(&mut *self.tx).await.map_err(database)?;
+        Ok(self.trials(trial).await?.pop())
+    }
+
+    async fn trials_from(
+        &mut self,
+        study: StudyId,
+        from: TrialNumber,
+        limit: u32,
+    ) -> Result<Vec<TrialRecord>, StoreError> {
+        let trials = query_as(select_trial!("WHERE study_id = ?1 AND number >= ?2 ORDER BY number LIMIT ?3"));
+        let trials = trials.bind(study.0).bind(from.0).bind(i64::from(limit));
+        let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
+        self.records(trials).await
+    }
+
+    async fn trials_in_state(
+        &mut self,
+        study: StudyId,
+        state: TrialState,
+        from: TrialNumber,
+        limit: u32,
+    ) -> Result<Vec<TrialRecord>, StoreError> {
+        let trials =
+            query_as(select_trial!("WHERE study_id = ?1 AND state = ?2 AND number >= ?3 ORDER BY number LIMIT ?4"));
+        let trials = trials.bind(study.0).bind(state.as_str()).bind(from.0).bind(i64::from(limit));
+        let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
+        self.records(trials).await
+    }
+
+    async fn trials_since(
+        &mut self,
+        study: StudyId,
+        after: Revision,
+        limit: u32,
+    ) -> Result<Vec<TrialRecord>, StoreError> {
+        let trials = query_as(select_trial!("WHERE study_id = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3"));
+        let trials = trials.bind(study.0).bind(after.0).bind(i64::from(limit));
+        let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
+        self.records(trials).await
+    }
+
+    async fn add_steps(&mut self, trials: &mut [TrialRecord]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = trials.iter().map(|trial| trial.id.0).collect();
+        let steps = query_as::<_, RawStep>(
+            "SELECT step.trial_id, step.step, step.value FROM json_each(?1) AS wanted \
+             JOIN trial ON trial.id = wanted.value \
+             JOIN step ON step.trial_id = trial.id AND step.attempt = trial.attempt \
+             ORDER BY step.trial_id, step.step",
+        );
+        let steps = steps.bind(serde_json::Value::from(ids).to_string());
+        let steps = steps.fetch_all(&mut *self.tx).await.map_err(database)?;
+        for trial in trials {
+            let start = steps.partition_point(|step| step.trial_id < trial.id.0);
+            let own = steps[start..].iter().take_while(|step| step.trial_id == trial.id.0);
+            trial.steps = own.map(RawStep::step).collect::<Result<_, _>>()?;
+        }
+        Ok(())
+    }
+
+    async fn trials_created_by(&mut self, study: StudyId, request_id: &str) -> Result<Vec<TrialRecord>, StoreError> {
+        let trials = query_as(select_trial!("WHERE study_id = ?1 AND created_by = ?2 ORDER BY created_index"));
+        let trials = trials.bind(study.0).bind(request_id).fetch_all(&mut *self.tx).await.map_err(database)?;
+        self.records(trials).await
+    }
+
+    async fn trials_started_by(&mut self, study: StudyId, request_id: &str) -> Result<Vec<TrialRecord>, StoreError> {
+        let trials = query_as(select_trial!("WHERE study_id = ?1 AND started_by = ?2 ORDER BY started_index"));
+        let trials = trials.bind(study.0).bind(request_id).fetch_all(&mut *self.tx).await.map_err(database)?;
+        self.records(trials).await
+    }
+
+    async fn insert_trial(
+        &mut self,
+        trial: &TrialRecord,
+        created_by: Request<'_>,
+        started_by: Request<'_>,
+    ) -> Result<TrialId, StoreError> {
+        let params = self.pack_params(trial.study, &trial.params).await?;
+        self.dirty = true;
+        let insert = query_scalar(
+            "INSERT INTO trial (study_id, number, state, origin, fixed, params, objective_values, constraint_values, \
+             attempt, turn, seen, sampler, revision, started_revision, created_at, started_at, seconds, step_count, \
+             created_by, created_index, started_by, started_index) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', x'', 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, ?14, ?15, ?16, ?17) \
+             RETURNING id",
+        );
+        let insert = insert.bind(trial.study.0).bind(trial.number.0).bind(trial.state.as_str());
+        let insert = insert.bind(trial.origin.as_str()).bind(pack_values(&trial.fixed)).bind(params);
+        let insert = insert.bind(trial.turn.map(|turn| turn.0)).bind(trial.seen.map(|seen| seen.0));
+        let insert = insert.bind(&trial.sampler).bind(trial.revision.0);
+        let insert = insert.bind(trial.started_revision.map(|revision| revision.0));
+        let insert = insert.bind(trial.created_at.0).bind(trial.started_at.map(|at| at.0));
+        let insert = insert.bind(created_by.map(|by| by.0)).bind(created_by.map(|by| i64::from(by.1)));
+        let insert = insert.bind(started_by.map(|by| by.0)).bind(started_by.map(|by| i64::from(by.1)));
+        insert.fetch_one(&mut *self.tx).await.map(TrialId).map_err(database)
+    }
+
+    async fn save_start(&mut self, trial: &TrialRecord, started_by: Request<'_>) -> Result<(), StoreError> {
+        let params = self.pack_params(trial.study, &trial.params).await?;
+        self.dirty = true;
+        let update = query(
+            "UPDATE trial SET state = ?2, params = ?3, job_id = ?4, attempt = ?5, turn = ?6, seen = ?7, sampler = ?8, \
+             revision = ?9, started_revision = ?10, started_at = ?11, started_by = ?12, started_index = ?13 \
+             WHERE id = ?1",
+        );
+        let update = update.bind(trial.id.0).bind(trial.state.as_str()).bind(params);
+        let update = update.bind(trial.job.map(|job| job.0)).bind(i64::from(trial.attempt.0));
+        let update = update.bind(trial.turn.map(|turn| turn.0)).bind(trial.seen.map(|seen| seen.0));
+        let update = update.bind(&trial.sampler).bind(trial.revision.0);
+        let update = update.bind(trial.started_revision.map(|revision| revision.0));
+        let update = update.bind(trial.started_at.map(|at| at.0));
+        let update = update.bind(started_by.map(|by| by.0)).bind(started_by.map(|by| i64::from(by.1)));
+        update.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+
+    async fn save_trial(&mut self, trial: &TrialRow) -> Result<(), StoreError> {
+        self.dirty = true;
+        let record = &trial.record;
+        let (kind, message) = record.fail.as_ref().map(|(kind, message)| (kind.as_str(), message.as_str())).unzip();
+        let update = query(
+            "UPDATE trial SET state = ?2, objective_values = ?3, constraint_values = ?4, fail_kind = ?5, \
+             fail_message = ?6, attempt = ?7, revision = ?8, ended_revision = ?9, ended_at = ?10, seconds = ?11, \
+             step_count = ?12 WHERE id = ?1",
+        );
+        let update = update.bind(record.id.0).bind(record.state.as_str());
+        let update = update.bind(pack_floats(&record.values)).bind(pack_floats(&record.constraints));
+        let update = update.bind(kind).bind(message).bind(i64::from(record.attempt.0)).bind(record.revision.0);
+        let update = update.bind(record.ended_revision.map(|revision| revision.0));
+        let update = update.bind(record.ended_at.map(|at| at.0)).bind(float_bits(record.seconds));
+        let update = update.bind(i64::from(trial.step_count));
+        update.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+
+    async fn step(&mut self, trial: TrialId, attempt: Attempt, step: u32) -> Result<Option<(f64, bool)>, StoreError> {
+        let select = query_as::<_, RawVerdict>(
+            "SELECT value, stop FROM step WHERE trial_id = ?1 AND attempt = ?2 AND step = ?3",
+        );
+        let select = select.bind(trial.0).bind(i64::from(attempt.0)).bind(i64::from(step));
+        let stored = select.fetch_optional(&mut *self.tx).await.map_err(database)?;
+        Ok(stored.map(|stored| stored.verdict()))
+    }
+
+    async fn insert_step(
+        &mut self,
+        trial: TrialId,
+        attempt: Attempt,
+        step: u32,
+        value: f64,
+        stop: bool,
+    ) -> Result<(), StoreError> {
+        self.dirty = true;
+        let insert = query("INSERT INTO step (trial_id, attempt, step, value, stop) VALUES (?1, ?2, ?3, ?4, ?5)");
+        let insert = insert.bind(trial.0).bind(i64::from(attempt.0)).bind(i64::from(step));
+        let insert = insert.bind(float_bits(value)).bind(stop);
+        insert.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+
+    async fn trial_attributes(
+        &mut self,
+        id: TrialId,
+        kind: AttributeKind,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let pairs = query_as("SELECT key, value FROM trial_attribute WHERE trial_id = ?1 AND kind = ?2");
+        let pairs = pairs.bind(id.0).bind(kind_name(kind)).fetch_all(&mut *self.tx).await.map_err(database)?;
+        pairs.into_iter().map(attribute).collect()
+    }
+
+    async fn set_trial_attribute(
+        &mut self,
+        id: TrialId,
+        kind: AttributeKind,
+        key: &str,
+        value: &str,
+    ) -> Result<(), StoreError> {
+        self.dirty = true;
+        let upsert = query(
+            "INSERT INTO trial_attribute (trial_id, kind, key, value) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (trial_id, kind, key) DO UPDATE SET value = excluded.value",
+        );
+        let upsert = upsert.bind(id.0).bind(kind_name(kind)).bind(key.as_bytes()).bind(value.as_bytes());
+        upsert.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+}

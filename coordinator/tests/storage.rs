@@ -1,0 +1,133 @@
+//! The storage contract: the same cases on both back ends, a fresh database each.
+
+mod storage {
+    pub mod claims;
+    pub mod comparisons;
+    pub mod durability;
+    pub mod harness;
+    pub mod model;
+    pub mod opening;
+    pub mod starts;
+    pub mod studies;
+    pub mod trials;
+    pub mod workers;
+}
+
+use storage::harness::Db;
+
+/// Emits one test per case and back end, so that a failure names both.
+macro_rules! conformance {
+    ($($module:ident: $($case:ident)*;)*) => {
+        mod sqlite {
+            $(mod $module {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::storage::$module::$case(crate::Db::sqlite().await).await;
+                })*
+            })*
+        }
+        mod postgres {
+            $(mod $module {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::storage::$module::$case(crate::Db::postgres().await).await;
+                })*
+            })*
+        }
+    };
+}
+
+conformance! {
+    studies:
+        the_same_request_creates_one_study
+        another_study_cannot_take_the_name
+        a_preparing_study_has_an_open_describe_job
+        states_change_only_as_allowed
+        a_repeated_change_of_state_succeeds
+        a_new_budget_is_a_new_configuration
+        cancelling_ends_waiting_and_running_trials
+        preparing_ends_in_one_transaction
+        a_preparation_can_be_repeated
+        a_failed_preparation_fails_the_study
+        a_lost_preparation_is_refused
+        deleting_a_study_deletes_everything_in_it
+        ids_are_never_used_again
+        attributes_are_kept_byte_for_byte
+        studies_are_listed_in_pages;
+    starts:
+        numbers_and_turns_are_dense
+        the_same_request_starts_the_same_trials
+        the_same_request_enqueues_the_same_trials
+        a_taken_turn_is_refused
+        a_taken_number_is_refused
+        a_waiting_trial_is_popped
+        a_waiting_trial_is_popped_once
+        only_active_studies_start_trials
+        ended_studies_take_no_queue_entries
+        parameters_survive_bit_for_bit
+        equal_distributions_are_stored_once_and_shared
+        concurrent_starts_take_each_turn_once;
+    trials:
+        a_trial_ends_exactly_once
+        an_identical_end_can_be_repeated
+        values_survive_bit_for_bit
+        complete_without_values_is_allowed
+        a_waiting_trial_cannot_end
+        a_leased_trial_needs_its_token
+        a_forged_token_is_refused
+        the_first_report_of_a_step_counts
+        a_repeated_report_after_the_end_gets_its_verdict
+        steps_may_be_any_float
+        a_cancelled_trial_is_ended_for_everybody
+        every_change_of_a_trial_takes_a_revision
+        an_oversized_detail_is_refused_and_stderr_is_cut
+        trials_are_filtered_by_state_and_number;
+    claims:
+        a_lease_that_runs_is_not_handed_out
+        an_expired_lease_is_handed_out_again
+        a_new_attempt_begins_without_steps
+        an_expired_holder_may_finish_until_the_next_claim
+        a_stale_attempt_is_refused_and_its_data_kept
+        nothing_is_handed_out_within_a_gap_in_service
+        a_trial_lost_by_two_workers_ends_as_worker_lost
+        a_trial_lost_too_often_ends_as_worker_lost
+        a_released_lease_is_claimable_at_once_and_does_not_count
+        releasing_can_be_repeated
+        heartbeats_renew_and_take_no_revision
+        heartbeats_tell_of_lost_and_ended_leases
+        reports_renew_the_lease
+        paused_studies_hand_out_running_trials
+        cancelled_studies_hand_out_nothing
+        the_reaper_ends_trials_at_their_limit
+        a_describe_job_is_handed_out_again
+        the_oldest_trial_is_handed_out_first;
+    workers:
+        a_worker_that_returns_keeps_its_first_registration
+        leases_that_are_not_named_end_at_once
+        a_rebooted_host_ends_its_trials_as_host_crash
+        a_rebooted_host_keeps_the_results_it_names
+        a_rebooted_host_ends_lost_trials_too
+        a_released_trial_survives_a_reboot
+        without_boot_ids_nobody_crashed
+        draining_is_told_by_heartbeat
+        an_unknown_worker_is_told_so;
+    comparisons:
+        a_comparison_confirms_the_study
+        creating_a_comparison_can_be_repeated
+        rounds_are_stored_once_and_in_order
+        the_next_attempt_goes_on_after_the_last_round
+        the_end_of_a_comparison_finishes_the_study
+        leaving_confirming_closes_the_comparison
+        a_lost_comparison_is_refused;
+    durability:
+        a_restart_finds_everything
+        another_store_catches_up_by_revision
+        a_caller_that_goes_away_does_not_stop_its_write
+        many_writers_share_transactions
+        ids_become_visible_in_increasing_order
+        the_clock_never_runs_backwards;
+    opening:
+        a_newer_schema_is_refused
+        opening_twice_at_once_works
+        the_first_schema_is_brought_up_to_date;
+}
