@@ -96,7 +96,8 @@ fn ndtri_exp_lower(y: f64) -> f64 {
         let slope = libm::exp(-0.5 * x * x - LN_SQRT_2PI - log_cdf);
         let step = (log_cdf - y) / slope;
         x -= step;
-        if !(step.abs() > 1e-9 * x.abs().max(1.0)) {
+        // NaN ends it too.
+        if step.is_nan() || step.abs() <= 1e-9 * x.abs().max(1.0) {
             break;
         }
     }

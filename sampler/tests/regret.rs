@@ -48,7 +48,6 @@ fn tpe_beats_random(name: &str, space: &str, share: f64, optimum: f64, function:
     let wins = tpe.iter().zip(&random).filter(|(tpe, random)| tpe < random).count();
     let regret = |values: &[f64]| median(values).unwrap() - optimum;
     let (tpe, random) = (regret(&tpe), regret(&random));
-    println!("{name}: tpe {tpe:.4}, random {random:.4}, share {:.2}, wins {wins}", tpe / random);
     assert!(tpe <= share * random, "{name}: regret {tpe} against {random}");
     assert!(wins >= 14, "{name}: {wins} of {SEEDS} seeds");
 }

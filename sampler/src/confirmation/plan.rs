@@ -253,9 +253,8 @@ impl State {
         let winner = match (challenger, baseline) {
             (None, None) => Winner::None,
             (Some(_), None) => Winner::Challenger,
-            (None, Some(_)) => Winner::Baseline,
             (Some(_), Some(_)) if gain.is_some_and(|gain| gain.low > 1.0) => Winner::Challenger,
-            (Some(_), Some(_)) => Winner::Baseline,
+            (Some(_) | None, Some(_)) => Winner::Baseline,
         };
         Verdict { challenger, gain, winner }
     }

@@ -94,6 +94,6 @@ impl Acquisition {
 
 /// What an estimated memory ratio costs a candidate.
 pub(super) fn misfit(ratio: f64) -> f64 {
-    // NaN costs nothing.
-    ((ratio - FITS) / MISFIT_SCALE).max(0.0).min(MISFIT_CAP)
+    let cost = (ratio - FITS) / MISFIT_SCALE;
+    if cost.is_nan() { 0.0 } else { cost.clamp(0.0, MISFIT_CAP) }
 }
