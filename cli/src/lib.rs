@@ -1,1 +1,79 @@
-//! (placeholder)
+//! The `fleetune` program: parses, wires the roles together, renders. Every verb is a gRPC client of a coordinator.
+
+mod args;
+mod client;
+mod command;
+mod config;
+mod connect;
+mod error;
+mod render;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser as _, ValueEnum as _};
+
+use args::{Cli, Command, Format};
+use client::Client;
+use connect::connect;
+use error::{CliError, CliResult, Exit};
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("FLEETUNE_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
+        )
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli));
+            // A lock held in a blocking call must not keep a finished program.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(CliError::new(Exit::Unexpected, "failed to start").because(error)),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            render::say(&error.to_string());
+            error.exit.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> CliResult<Exit> {
+    if let Command::Config { verb: args::ConfigVerb::Default } = &cli.command {
+        // Needs no configuration, and helps where the present one cannot be read.
+        return render::out(config::DEFAULT_FILE).map(|()| Exit::Done);
+    }
+    let mut loaded = config::load(&cli.global)?;
+    if let Some(storage) = &cli.global.storage {
+        loaded.config.storage.clone_from(storage);
+    }
+    let config = loaded.config.clone();
+    let format = match cli.global.format {
+        Some(format) => format,
+        None => Format::from_str(&config.format, true).map_err(|_| {
+            CliError::new(Exit::Usage, format!("there is no format `{}`", config.format)).hint("use table or json")
+        })?,
+    };
+    match cli.command {
+        Command::Tune(args) => command::tune::run(&args, &config, format).await,
+        Command::Study { verb } => {
+            let connection = connect(&config).await?;
+            command::study::run(verb, Client::new(connection.channel), format).await
+        }
+        Command::Trial { verb } => {
+            let connection = connect(&config).await?;
+            command::trial::run(verb, Client::new(connection.channel), format).await
+        }
+        Command::Model { verb } => command::model::run(verb, format),
+        Command::Config { verb } => command::config::run(&verb, &loaded, format),
+    }
+}

@@ -14,11 +14,14 @@ use crate::render;
 
 /// A model file for `--format json`.
 #[derive(Serialize)]
-struct ModelView {
-    file: String,
-    hash: String,
+pub struct ModelView {
+    /// Its path.
+    pub file: String,
+    /// Its identity.
+    pub hash: String,
+    /// What its header says.
     #[serde(flatten)]
-    metadata: ModelMetadata,
+    pub metadata: ModelMetadata,
 }
 
 /// Runs a verb.
@@ -33,12 +36,8 @@ pub fn run(verb: ModelVerb, format: Format) -> CliResult<Exit> {
     Ok(Exit::Done)
 }
 
-/// Checks that `file` is a whole GGUF model, before anything is started for it.
-pub fn check(file: &Path) -> CliResult<()> {
-    inspect(file).map(|_| ())
-}
-
-fn inspect(file: &Path) -> CliResult<ModelView> {
+/// Reads the header of a model; refuses what is none, or not whole.
+pub fn inspect(file: &Path) -> CliResult<ModelView> {
     let what = || format!("failed to read the model `{}`", file.display());
     let opened = File::open(file).map_err(|error| {
         CliError::new(Exit::NotFoundOrConflict, what())

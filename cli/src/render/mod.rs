@@ -12,8 +12,8 @@ use serde::Serialize;
 
 pub use best::best;
 pub use study::{studies, study, verify};
-pub use table::{number, pairs, seconds};
-pub use trial::{outcome, trial, trials};
+pub use table::pairs;
+pub use trial::{trial, trials};
 
 use crate::args::Format;
 use crate::error::{CliError, CliResult, Exit};

@@ -1,11 +1,12 @@
 //! Tables and numbers.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 
 /// A table without lines; columns named in `right` are aligned right.
 pub fn table(header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table.load_style(NOTHING).set_header(header.iter().copied());
     table.add_rows(rows);
     for (index, name) in header.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {

@@ -1,0 +1,205 @@
+//! `fleetune tune`: coordinator and worker in one process, from a model file to a command line.
+
+mod options;
+mod study;
+
+use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent};
+use tokio::sync::broadcast;
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Format, TuneArgs};
+use crate::client::{Change, Client};
+use crate::config::{Config, data_folder};
+use crate::connect::connect;
+use crate::error::{CliError, CliResult, Exit};
+use crate::render;
+use crate::render::progress::Progress;
+use crate::view::StudyView;
+
+use options::Options;
+
+/// Runs a search to its end, or until Ctrl-C.
+pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<Exit> {
+    let options = Options::resolve(args, &config.tune)?;
+    let model = super::model::inspect(&options.model)?;
+    let connection = connect(config).await?;
+    let agent = Agent::new(agent_config(args, config)?, connection.channel.clone()).await.map_err(no_worker)?;
+    let mut client = Client::new(connection.channel.clone());
+    let name = match &args.study {
+        Some(name) => name.clone(),
+        None => study::default_name(&options, &model.hash, &agent.engine(), &agent.inventory().device_class()),
+    };
+    let study = study::open(&mut client, &name, &options, args.fresh).await?;
+    if study.state == "finished" {
+        render::say(&format!(
+            "study `{name}` is complete ({} trials, {}); `--trials N` searches on, `--fresh` begins anew",
+            study.trials.ended(),
+            study.reason
+        ));
+    } else {
+        announce(&study, &connection.storage);
+        if search(&mut client, agent.for_study(&name), &study).await? == Exit::Interrupted {
+            render::say(&format!("stopped; nothing is lost. Go on with:\n  {}", same_command()));
+            return Ok(Exit::Interrupted);
+        }
+    }
+    let exit = conclude(&mut client, &name, format).await;
+    connection.stop.cancel();
+    exit
+}
+
+fn agent_config(args: &TuneArgs, config: &Config) -> CliResult<AgentConfig> {
+    let configured = (!config.runner.is_empty()).then(|| config.runner.clone().into());
+    Ok(AgentConfig {
+        data_dir: data_folder()?.join("worker"),
+        runner: args.runner.clone().or(configured),
+        allow_any_path: true,
+        ..AgentConfig::default()
+    })
+}
+
+fn no_worker(error: AgentError) -> CliError {
+    let exit = match &error {
+        AgentError::Executor(_) => Exit::NotFoundOrConflict,
+        AgentError::Identity(_) | AgentError::Refused(_) | AgentError::Probe(_) => Exit::Unexpected,
+    };
+    CliError::new(exit, "failed to start the worker").because(error)
+}
+
+fn announce(study: &StudyView, storage: &str) {
+    let begun = match study.trials.ended() {
+        0 => "begins".to_owned(),
+        ended => format!("goes on after {ended} trials"),
+    };
+    render::say(&format!("study `{}` {begun}; it is kept in {storage}", study.name));
+}
+
+/// Works until the study has ended; `Interrupted` when a signal came first.
+async fn search(client: &mut Client, agent: Agent, study: &StudyView) -> CliResult<Exit> {
+    let mut changes = client.watch(&study.name).await?;
+    let mut events = agent.events();
+    let mut progress = Progress::new(study.clone());
+    let old = study.trials.ended();
+    let stop = CancellationToken::new();
+    let mut worker = tokio::spawn({
+        let stop = stop.clone();
+        async move { agent.run(stop).await }
+    });
+    let mut signals = Signals::new()?;
+    let mut seen = 0;
+    let end = loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Ok(Change::Study(now))) => {
+                    let failed = now.state == "failed";
+                    let reason = now.reason.clone();
+                    progress.study(*now);
+                    if failed {
+                        break Err(CliError::new(Exit::NotFoundOrConflict, format!("study `{}` cannot be searched", study.name)).because(reason));
+                    }
+                }
+                Some(Ok(Change::Trial(trial))) => {
+                    // The first page tells of the past: what has ended before this run is not news.
+                    let quiet = seen < old && trial.ended_at_us.is_some();
+                    seen += u64::from(quiet);
+                    progress.trial(&trial, quiet);
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(Exit::Done),
+            },
+            event = events.recv() => match event {
+                Ok(AgentEvent::Idle { obstacles }) if !obstacles.is_empty() => break Err(mismatch(&study.name, obstacles)),
+                Ok(event) => progress.agent(&event),
+                // A slow terminal misses some; the next one says how things stand.
+                Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => {}
+            },
+            ended = &mut worker => {
+                progress.finish();
+                return match ended {
+                    Ok(Ok(())) => Ok(Exit::Interrupted),
+                    Ok(Err(error)) => Err(no_worker(error)),
+                    Err(error) => Err(CliError::new(Exit::Unexpected, "the worker had to stop").because(error)),
+                };
+            },
+            () = signals.recv() => {
+                progress.say("  stopping: the trial under way is given back");
+                break Ok(Exit::Interrupted);
+            },
+        }
+    };
+    stop.cancel();
+    // The child is ended and its lease given back before this program leaves; a second Ctrl-C does not wait.
+    tokio::select! {
+        _ = &mut worker => {}
+        () = signals.recv() => worker.abort(),
+    }
+    progress.finish();
+    end
+}
+
+fn mismatch(name: &str, obstacles: Vec<String>) -> CliError {
+    CliError {
+        exit: Exit::NotFoundOrConflict,
+        what: format!("study `{name}` cannot go on with this engine on this machine"),
+        causes: obstacles,
+        hint: Some("use the engine and machine it began with, or begin anew with `--fresh` or another `--study`".to_owned()),
+        reason: None,
+    }
+}
+
+async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<Exit> {
+    let study = client.show(name).await?;
+    let best = client.best(name, 5).await?;
+    if best.trials.is_empty() {
+        let first = client.trials(name, &[fleetune_core::TrialState::Fail]).await?.into_iter().next();
+        let error = CliError::new(Exit::TrialFailed, format!("no trial of study `{name}` gave a result"));
+        return Err(match first {
+            Some(trial) => error
+                .because(format!(
+                    "trial {} failed as {}: {}",
+                    trial.number,
+                    trial.fail_kind.unwrap_or_default(),
+                    trial.fail_message.unwrap_or_default()
+                ))
+                .hint(format!("look at it with `fleetune trial show {name} {}`", trial.number)),
+            None => error.because(format!("it is {}", study.state)),
+        });
+    }
+    render::print(format, &best, render::best)?;
+    Ok(Exit::Done)
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> CliResult<Self> {
+        #[cfg(unix)]
+        {
+            let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(|error| CliError::new(Exit::Unexpected, "failed to listen for SIGTERM").because(error))?;
+            Ok(Self { terminate })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    async fn recv(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+/// The command line of this process, as a shell reads it back.
+fn same_command() -> String {
+    std::env::args().map(|word| crate::client::quoted(&word)).collect::<Vec<_>>().join(" ")
+}

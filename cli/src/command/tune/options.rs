@@ -1,0 +1,155 @@
+//! What a search is asked for: flags over configuration, checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::{Objective, Params, SearchSpace, Workload};
+
+use crate::args::{TuneArgs, parse_duration};
+use crate::config::TuneConfig;
+use crate::error::{CliError, CliResult, Exit};
+
+/// Longest search space file that is read, bytes.
+const MAX_SPACE_FILE: u64 = 1 << 20;
+
+/// A search as asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The model file, absolute.
+    pub model: PathBuf,
+    /// What is measured.
+    pub workload: Workload,
+    /// What is optimised.
+    pub objective: Objective,
+    /// Settings that are not searched.
+    pub fixed: Params,
+    /// A space instead of the machine's.
+    pub space: Option<SearchSpace>,
+    /// When to stop.
+    pub budget: Budget,
+    /// Which limits were given on the command line, so that they change a study that exists.
+    pub budget_given: bool,
+    /// Sampler.
+    pub sampler: SamplerConfig,
+    /// Pruner.
+    pub pruner: PrunerConfig,
+    /// Seed.
+    pub seed: u64,
+    /// Of one trial.
+    pub timeout_s: f64,
+    /// Compare at the end.
+    pub confirm: bool,
+    /// See the flag.
+    pub allow_wsl_unsafe: bool,
+}
+
+impl Options {
+    /// Flags over configuration.
+    pub fn resolve(args: &TuneArgs, config: &TuneConfig) -> CliResult<Self> {
+        let usage = |what: String| CliError::new(Exit::Usage, what);
+        let objective = match args.metric {
+            Some(objective) => objective,
+            None => Objective::from_name(&config.metric)
+                .ok_or_else(|| usage(format!("there is no metric `{}`", config.metric)).hint(objectives()))?,
+        };
+        let sampler = args.sampler.as_ref().unwrap_or(&config.sampler);
+        let sampler = SamplerConfig::from_name(sampler).ok_or_else(|| {
+            usage(format!("there is no sampler `{sampler}`"))
+                .hint(format!("use one of {}", SamplerConfig::NAMES.join(", ")))
+        })?;
+        let pruner = match args.pruner.as_ref().unwrap_or(&config.pruner).as_str() {
+            "none" => PrunerConfig::None,
+            "median" => PrunerConfig::median(),
+            other => return Err(usage(format!("there is no pruner `{other}`")).hint("use one of none, median")),
+        };
+        let timeout_s = match args.timeout_per_trial {
+            Some(seconds) => seconds,
+            None => parse_duration(&config.timeout_per_trial)
+                .map_err(|why| usage("the configured `tune.timeout_per_trial` is no time".to_owned()).because(why))?,
+        };
+        let model = std::path::absolute(&args.model)
+            .map_err(|error| usage(format!("`{}` is no path", args.model.display())).because(error))?;
+        let repetitions = args.reps.unwrap_or(config.reps);
+        Ok(Self {
+            model,
+            workload: Workload {
+                prompt: args.prompt.unwrap_or(config.prompt),
+                gen_tokens: args.r#gen.unwrap_or(config.r#gen),
+                repetitions,
+                warmup: Workload::default().warmup,
+            },
+            objective,
+            fixed: settings(&args.set)?,
+            space: args.space.as_deref().map(read_space).transpose()?,
+            budget: Budget {
+                trials: Some(args.trials.unwrap_or(config.trials)),
+                seconds: args.time,
+                target: args.target,
+            },
+            budget_given: args.trials.is_some() || args.time.is_some() || args.target.is_some(),
+            sampler,
+            pruner,
+            seed: args.seed.unwrap_or(config.seed),
+            timeout_s,
+            confirm: !args.no_confirm,
+            allow_wsl_unsafe: args.allow_wsl_unsafe,
+        })
+    }
+
+    /// The study to create.
+    pub fn study(&self) -> StudyConfig {
+        StudyConfig {
+            directions: vec![self.objective.direction()],
+            space: self.space.clone(),
+            sampler: self.sampler.clone(),
+            pruner: self.pruner.clone(),
+            budget: self.budget,
+            seed: self.seed,
+            benchmark: Some(Benchmark {
+                model: self.model.display().to_string(),
+                executor: "llama-cpp".to_owned(),
+                workload: self.workload,
+                objective: self.objective,
+                fixed: self.fixed.clone(),
+                timeout_s: self.timeout_s,
+                allow_wsl_unsafe: self.allow_wsl_unsafe,
+                confirm: self.confirm,
+            }),
+        }
+    }
+}
+
+fn objectives() -> String {
+    format!("use one of {}", Objective::ALL.map(Objective::as_str).join(", "))
+}
+
+fn settings(set: &[(String, fleetune_core::Value)]) -> CliResult<Params> {
+    let mut fixed = BTreeMap::new();
+    for (name, value) in set {
+        if fixed.insert(name.clone(), value.clone()).is_some_and(|before| before != *value) {
+            return Err(CliError::new(Exit::Usage, format!("`--set {name}` is given twice with different values")));
+        }
+    }
+    Ok(fixed)
+}
+
+fn read_space(path: &Path) -> CliResult<SearchSpace> {
+    let what = || format!("failed to read the search space `{}`", path.display());
+    let not_there = |error: std::io::Error| CliError::new(Exit::NotFoundOrConflict, what()).because(error);
+    let length = std::fs::metadata(path).map_err(not_there)?.len();
+    if length > MAX_SPACE_FILE {
+        let why = format!("it has {length} bytes; a search space has at most {MAX_SPACE_FILE}");
+        return Err(CliError::new(Exit::Usage, what()).because(why));
+    }
+    let text = std::fs::read_to_string(path).map_err(not_there)?;
+    let is_json = text.trim_start().starts_with('{');
+    let parsed = if is_json { SearchSpace::from_json(&text) } else { SearchSpace::from_toml(&text) };
+    parsed.map_err(|error| {
+        let failed = CliError::new(Exit::Usage, what()).because(&error);
+        match error.hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    })
+}

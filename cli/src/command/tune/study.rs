@@ -1,0 +1,126 @@
+//! The study of a search: created, resumed, enlarged, or refused because it is another search.
+
+use fleetune_core::SearchSpace;
+
+use super::options::Options;
+use crate::client::Client;
+use crate::error::{CliError, CliResult, Exit};
+use crate::render;
+use crate::view::StudyView;
+
+/// The default name: the model's stem and a short hash of everything that makes values comparable.
+pub fn default_name(options: &Options, model_hash: &str, engine: &str, device_class: &str) -> String {
+    let stem = options.model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem: String = stem.chars().map(|c| if c.is_control() || c == '/' { '_' } else { c }).take(100).collect();
+    let identity = serde_json::json!({
+        "model": model_hash,
+        "workload": options.workload,
+        "metric": options.objective,
+        "fixed": options.fixed,
+        "space": options.space,
+        "engine": engine,
+        "device": device_class,
+    });
+    let hash = blake3::hash(identity.to_string().as_bytes());
+    format!("{stem}-{}", &hash.to_hex()[..8])
+}
+
+/// Finds or creates the study `name`.
+pub async fn open(client: &mut Client, name: &str, options: &Options, fresh: bool) -> CliResult<StudyView> {
+    let existing = client.find(name).await?;
+    let existing = match existing {
+        Some(study) if fresh || is_stillborn(&study) => {
+            if fresh {
+                render::say(&format!("study `{name}` is forgotten ({} trials)", study.trials.ended()));
+            }
+            client.delete(name, fresh).await?;
+            None
+        }
+        other => other,
+    };
+    let Some(study) = existing else {
+        let request_id = format!("tune-{:032x}", rand::random::<u128>());
+        return client.create(name, &request_id, &options.study()).await;
+    };
+    let differences = differences(&study, options);
+    if !differences.is_empty() {
+        return Err(CliError {
+            exit: Exit::NotFoundOrConflict,
+            what: format!("study `{name}` exists already and is another search"),
+            causes: differences,
+            hint: Some("choose another `--study`, or begin anew with `--fresh`".to_owned()),
+            reason: None,
+        });
+    }
+    resume(client, study, options).await
+}
+
+async fn resume(client: &mut Client, study: StudyView, options: &Options) -> CliResult<StudyView> {
+    let name = study.name.clone();
+    match study.state.as_str() {
+        "cancelled" | "archived" | "failed" => {
+            return Err(CliError::new(Exit::NotFoundOrConflict, format!("study `{name}` is {}", study.state))
+                .because(&study.reason)
+                .hint("begin anew with `--fresh`, or choose another `--study`"));
+        }
+        "paused" => {
+            render::say(&format!("study `{name}` was paused; it goes on"));
+            client.resume(&name).await?;
+        }
+        _ => {}
+    }
+    if options.budget_given && study.budget != options.budget {
+        return client.set_budget(&name, &options.budget).await;
+    }
+    client.show(&name).await
+}
+
+/// A study that never got as far as its first trial is in nobody's way.
+fn is_stillborn(study: &StudyView) -> bool {
+    study.state == "failed" && study.trials.ended() + study.trials.running == 0
+}
+
+/// What makes the existing study another search than the wanted one, a sentence each.
+fn differences(study: &StudyView, options: &Options) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, is: String, wanted: String| {
+        if is != wanted {
+            found.push(format!("its {what} is {is}, not {wanted}"));
+        }
+    };
+    let model = options.model.display().to_string();
+    compare("model", study.model.clone().unwrap_or_else(|| "none".to_owned()), model);
+    compare("metric", study.metric.clone().unwrap_or_else(|| "none".to_owned()), options.objective.to_string());
+    if let Some(workload) = study.workload {
+        let say = |workload: fleetune_core::Workload| {
+            format!("{} + {} tokens × {}", workload.prompt, workload.gen_tokens, workload.repetitions)
+        };
+        compare("workload", say(workload), say(options.workload));
+    }
+    for (name, wanted) in &options.fixed {
+        let is = study.fixed.get(name).cloned().or_else(|| single(study, name));
+        let is = is.map_or_else(|| "searched".to_owned(), |value| value.to_string());
+        compare(&format!("setting `{name}`"), is, wanted.to_string());
+    }
+    if let Some(space) = &options.space {
+        compare("search space", space_line(&study.space), space_line(&distributions(space)));
+    }
+    found
+}
+
+type Distributions = std::collections::BTreeMap<String, fleetune_core::Distribution>;
+
+fn distributions(space: &SearchSpace) -> Distributions {
+    space.parameters().iter().map(|(name, parameter)| (name.clone(), parameter.distribution().clone())).collect()
+}
+
+fn space_line(space: &Distributions) -> String {
+    let parameters = space.iter().map(|(name, distribution)| format!("{name} {distribution}"));
+    format!("({})", parameters.collect::<Vec<_>>().join(", "))
+}
+
+/// The value of a parameter that has only one: how a fixed setting of the machine's space is kept.
+fn single(study: &StudyView, name: &str) -> Option<fleetune_core::Value> {
+    study.space.get(name).filter(|distribution| distribution.is_single()).map(|distribution| distribution.value_at(0))
+}
+

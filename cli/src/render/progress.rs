@@ -1,0 +1,224 @@
+//! Progress of a search on stderr: a line per trial that ended, a bar that lives, best so far, time to go.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use fleetune_core::TrialState;
+use fleetune_core::value::params_line;
+use fleetune_worker::agent::{AgentEvent, JobKind};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::table::{number, seconds};
+use super::trial::outcome;
+use crate::view::{StudyView, TrialView};
+
+/// The display of one search.
+pub struct Progress {
+    bar: ProgressBar,
+    study: StudyView,
+    best: Option<(i64, f64)>,
+    printed: std::collections::BTreeSet<i64>,
+    doing: String,
+    seconds: Vec<f64>,
+    comparison: Option<Comparison>,
+}
+
+/// A comparison under way.
+struct Comparison {
+    began: Instant,
+    cells: u32,
+    left: u32,
+}
+
+impl Progress {
+    /// For `study` as it stands; trials that ended before are not printed again.
+    pub fn new(study: StudyView) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if std::io::stderr().is_terminal() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        let mut progress = Self {
+            bar,
+            study,
+            best: None,
+            printed: std::collections::BTreeSet::new(),
+            doing: String::new(),
+            seconds: Vec::new(),
+            comparison: None,
+        };
+        progress.set_style();
+        progress
+    }
+
+    fn set_style(&mut self) {
+        let template = match self.total() {
+            Some(total) => {
+                self.bar.set_length(total);
+                "{bar:24} {pos}/{len}  {msg}"
+            }
+            None => "{spinner} {pos} trials  {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+    }
+
+    /// Trials that will have ended when the budget is used up: those skipped before their start come on top.
+    fn total(&self) -> Option<u64> {
+        self.study.budget.trials.map(|trials| u64::from(trials) + self.study.trials.skipped.min(u64::from(trials)))
+    }
+
+    /// A line above the bar.
+    pub fn say(&self, line: &str) {
+        if self.bar.is_hidden() {
+            super::say(line);
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// The study changed.
+    pub fn study(&mut self, study: StudyView) {
+        self.study = study;
+        self.set_style();
+        self.refresh();
+    }
+
+    /// A trial changed. `before` is the first number that this run may have to do with: older ones are only counted.
+    pub fn trial(&mut self, trial: &TrialView, quiet: bool) {
+        let ended = matches!(trial.state, TrialState::Complete | TrialState::Pruned | TrialState::Fail);
+        if !ended || !self.printed.insert(trial.number) {
+            return;
+        }
+        let is_best = trial.state == TrialState::Complete && self.takes_lead(trial);
+        if trial.seconds > 0.0 {
+            self.seconds.push(trial.seconds);
+        }
+        if !quiet {
+            self.say(&self.line(trial, is_best));
+        }
+        self.refresh();
+    }
+
+    fn takes_lead(&mut self, trial: &TrialView) -> bool {
+        let feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
+        let Some(value) = trial.values.first().copied().filter(|_| feasible) else {
+            return false;
+        };
+        let maximize = self.study.directions.first().is_some_and(|direction| direction == "maximize");
+        let better = self.best.is_none_or(|(_, best)| if maximize { value > best } else { value < best });
+        if better {
+            self.best = Some((trial.number, value));
+        }
+        better
+    }
+
+    fn line(&self, trial: &TrialView, is_best: bool) -> String {
+        let result = match trial.state {
+            TrialState::Complete => format!("{} {}", outcome(trial), self.study.unit),
+            TrialState::Pruned => format!("pruned at {}", outcome(trial)),
+            TrialState::Fail => {
+                let message = trial.fail_message.as_deref().unwrap_or_default();
+                let first = message.lines().next().unwrap_or_default();
+                let short: String = first.chars().take(100).collect();
+                format!("{}: {short}", outcome(trial))
+            }
+            TrialState::Waiting | TrialState::Running => String::new(),
+        };
+        let mark = if is_best { "*" } else { " " };
+        let what = if trial.origin == "default" { "default: " } else { "" };
+        format!("{mark} trial {:<4} {result:<18} {what}{}", trial.number, params_line(&trial.params))
+    }
+
+    /// What the worker of this process does.
+    pub fn agent(&mut self, event: &AgentEvent) {
+        match event {
+            AgentEvent::JobStarted { kind: JobKind::Describe { .. }, .. } => "reading the model".clone_into(&mut self.doing),
+            AgentEvent::JobStarted { kind: JobKind::Trial { number, .. }, .. } => self.doing = format!("trial {number}"),
+            AgentEvent::JobStarted { kind: JobKind::Comparison { cells_left, .. }, .. } => self.compare(*cells_left),
+            AgentEvent::WaitingForDevice { device } => {
+                self.say(&format!("  another measurement uses {device}; waiting for it"));
+            }
+            AgentEvent::DeviceReady { .. } | AgentEvent::Registered { .. } => {}
+            AgentEvent::CellStarted { cells_left, trial, .. } => {
+                self.doing = format!("trial {trial} again, in a fresh process");
+                if let Some(comparison) = &mut self.comparison {
+                    comparison.left = *cells_left;
+                }
+            }
+            AgentEvent::CellEnded { trial, result: Err(failure), .. } => {
+                self.say(&format!("  trial {trial} failed when measured again: {}", failure.message));
+            }
+            AgentEvent::CellEnded { .. } | AgentEvent::JobEnded { .. } | AgentEvent::Loaded { .. } => {}
+            AgentEvent::Loading { progress } => self.doing = with_part(&self.doing, format!("loading {:.0} %", progress * 100.0)),
+            AgentEvent::Repetition { step, of, .. } => {
+                let part = match step {
+                    Some((step, value)) => format!("repetition {step}/{of}, {} {}", number(*value), self.study.unit),
+                    None => "warm-up".to_owned(),
+                };
+                self.doing = with_part(&self.doing, part);
+            }
+            AgentEvent::Disconnected { message } => self.say(&format!("  the coordinator does not answer: {message}")),
+            AgentEvent::Idle { .. } => "waiting for a trial".clone_into(&mut self.doing),
+            AgentEvent::Draining => self.say("  the worker takes no new trial"),
+            AgentEvent::Spooled => self.say("  a result could not be delivered; it is kept and delivered later"),
+        }
+        self.refresh();
+    }
+
+    fn compare(&mut self, cells: u32) {
+        let expected = self.typical().map(|typical| {
+            let repetitions = f64::from(self.study.workload.map_or(1, |workload| workload.repetitions + workload.warmup));
+            let warm = f64::from(self.study.workload.map_or(1, |workload| 1 + workload.warmup));
+            format!(", about {}", seconds(typical * warm / repetitions * f64::from(cells)))
+        });
+        self.say(&format!(
+            "  comparing the best with the default in up to {cells} fresh processes{}",
+            expected.unwrap_or_default()
+        ));
+        self.comparison = Some(Comparison { began: Instant::now(), cells, left: cells });
+    }
+
+    fn typical(&self) -> Option<f64> {
+        fleetune_core::measurement::median(&self.seconds)
+    }
+
+    fn refresh(&self) {
+        self.bar.set_position(self.study.trials.ended().max(self.printed.len() as u64));
+        let mut parts = Vec::new();
+        if let Some((trial, value)) = self.best {
+            parts.push(format!("best {} {} (trial {trial})", number(value), self.study.unit));
+        }
+        parts.extend(self.eta().map(|eta| format!("ETA {}", seconds(eta))));
+        if !self.doing.is_empty() {
+            parts.push(self.doing.clone());
+        }
+        self.bar.set_message(parts.join(" · "));
+    }
+
+    /// Seconds to go: in the search by the median trial, in a comparison by its own pace.
+    fn eta(&self) -> Option<f64> {
+        if let Some(comparison) = &self.comparison {
+            let done = comparison.cells.saturating_sub(comparison.left);
+            let pace = comparison.began.elapsed().as_secs_f64() / f64::from(done.max(1));
+            return (done > 0).then_some(pace * f64::from(comparison.left));
+        }
+        let typical = self.typical()?;
+        let by_trials = self.total().map(|total| total.saturating_sub(self.study.trials.ended()) as f64 * typical);
+        let by_time = self.study.budget.seconds.map(|budget| (budget - self.study.spent_s).max(0.0));
+        match (by_trials, by_time) {
+            (Some(trials), Some(time)) => Some(trials.min(time)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn with_part(doing: &str, part: String) -> String {
+    let base = doing.split(", ").next().unwrap_or_default();
+    if base.is_empty() { part } else { format!("{base}, {part}") }
+}
