@@ -23,11 +23,8 @@ pub async fn a_newer_schema_is_refused(db: Db) {
 }
 
 pub async fn opening_twice_at_once_works(db: Db) {
-    let url = if db.is_sqlite() {
-        db.url.replace("test.db", "fresh.db")
-    } else {
-        PrivatePostgres::start().empty_database()
-    };
+    let url =
+        if db.is_sqlite() { db.url.replace("test.db", "fresh.db") } else { PrivatePostgres::start().empty_database() };
     let opened = futures::future::join_all((0..4).map(|_| Store::open(&url))).await;
     for store in opened {
         store.unwrap().studies(StudyId(0), 10).await.unwrap();
@@ -130,9 +127,43 @@ async fn a_memory_database_is_gone_afterwards() {
 
 #[tokio::test]
 async fn a_url_that_cannot_be_opened_says_why_and_hides_the_password() {
-    for url in ["mysql://me:secret@host/db", "postgres://me:secret@/db?host=/nonexistent", "sqlite:///nonexistent/a.db"] {
+    for url in ["mysql://me:secret@host/db", "postgres://me:secret@/db?host=/nonexistent", "sqlite:///nonexistent/a.db"]
+    {
         let error = Store::open(url).await.unwrap_err();
         assert!(matches!(error, StoreError::CannotOpen { .. }), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+/// Writes the dumps that `the_first_schema_is_brought_up_to_date` reads; for a new schema, under its number.
+#[tokio::test]
+#[ignore = "writes fixtures; run it by name once per released schema, with sqlite3 and pg_dump installed"]
+async fn dump_the_schema() {
+    use std::process::Command;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/schema");
+    let version = format!("{:04}", Store::migrations_known());
+    for db in [Db::sqlite().await, Db::postgres().await] {
+        let study =
+            db.store.create_study(super::harness::new_study("of schema 1", fleetune_core::StudyState::Active), at(0));
+        let study = study.await.unwrap();
+        let (number, token) = db.leased(&study, "w", 1).await;
+        db.store.report(study.id, number, Some(token), 0, 1.0, false, at(2)).await.unwrap();
+        let detail = json!({"samples": [1.0]});
+        db.store.finish(study.id, number, Some(token), complete(1.0), detail, at(3)).await.unwrap();
+        db.enqueue(&study, "q", 1).await;
+        db.store.register(super::harness::registration("w", "boot", &[]), at(4)).await.unwrap();
+        db.store.close().await;
+        let (name, output) = if db.is_sqlite() {
+            let file = db.url.trim_start_matches("sqlite://");
+            ("sqlite", Command::new("sqlite3").arg(file).arg(".dump").output().unwrap())
+        } else {
+            ("postgres", Command::new("pg_dump").args(["--inserts", "--no-owner", &db.url]).output().unwrap())
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Lines that start with a backslash are commands of psql, not SQL.
+        let dump = String::from_utf8(output.stdout).unwrap();
+        let sql: Vec<_> = dump.lines().filter(|line| !line.starts_with('\\')).collect();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(format!("{folder}/{name}-{version}.sql"), sql.join("\n") + "\n").unwrap();
     }
 }

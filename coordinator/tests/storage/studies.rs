@@ -137,8 +137,7 @@ pub async fn a_preparation_can_be_repeated(db: Db) {
 pub async fn a_failed_preparation_fails_the_study(db: Db) {
     let (_, token) = preparing(&db).await;
     for now in [2, 3] {
-        let study =
-            db.store.fail_preparation(token, "no\0such model".to_owned(), Value::Null, at(now)).await.unwrap();
+        let study = db.store.fail_preparation(token, "no\0such model".to_owned(), Value::Null, at(now)).await.unwrap();
         assert_eq!((study.state, study.reason.as_str()), (StudyState::Failed, "no\u{fffd}such model"));
     }
 }

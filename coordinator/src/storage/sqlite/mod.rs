@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use fleetune_core::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite as Driver, Transaction};
+use sqlx::{Connection, Sqlite as Driver, Transaction};
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
@@ -80,8 +80,16 @@ impl Sqlite {
         if let Some(pages) = max_pages {
             options = options.pragma("max_page_count", pages.to_string());
         }
-        // Its one connection is never replaced: the lock and the settings stay with it.
+        // Its one connection is not replaced.
         let writer = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+        // Except when SQLite has ended a transaction by itself, as a full disk makes it do: the driver takes it for
+        // open ever after.
+        let writer = writer.after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        });
         let writer = writer.connect_with(options).await.map_err(|error| cannot(error.to_string()))?;
         match MIGRATIONS.run(&writer).await {
             Ok(()) => {}
