@@ -14,7 +14,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// Nothing of that name may be read here.
-    #[error("model `{model}` was not found in {}; put it there, or start the worker with `--models FOLDER`", places(folders))]
+    #[error(
+        "model `{model}` was not found in {}; put it there, or start the worker with `--models FOLDER`",
+        places(folders)
+    )]
     NotFound {
         /// As the study names it.
         model: String,

@@ -48,7 +48,8 @@ impl Session {
         defaults.extend(benchmark.fixed.clone());
         let nearest = self.rules.nearest_safe(&self.inventory, &defaults, layers, benchmark.allow_wsl_unsafe);
         let (defaults, baseline_note) = nearest.unwrap_or_else(|| {
-            let note = "the default is unsafe on this machine and no safe configuration is near to it; it will be skipped";
+            let note =
+                "the default is unsafe on this machine and no safe configuration is near to it; it will be skipped";
             (defaults, Some(note.to_owned()))
         });
         let model = serde_json::to_value(&file.metadata).map_err(|problem| error(problem.to_string()))?;

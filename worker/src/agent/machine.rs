@@ -31,10 +31,19 @@ pub(super) fn usable_gpus(of_driver: &[Gpu], of_engine: &[Device]) -> Vec<Gpu> {
 
 fn vendor(device: &Device) -> &'static str {
     let text = format!("{} {}", device.backend, device.description).to_lowercase();
-    [("nvidia", "nvidia"), ("cuda", "nvidia"), ("rocm", "amd"), ("amd", "amd"), ("radeon", "amd"), ("apple", "apple"), ("metal", "apple"), ("intel", "intel")]
-        .into_iter()
-        .find(|(word, _)| text.contains(word))
-        .map_or("", |(_, vendor)| vendor)
+    [
+        ("nvidia", "nvidia"),
+        ("cuda", "nvidia"),
+        ("rocm", "amd"),
+        ("amd", "amd"),
+        ("radeon", "amd"),
+        ("apple", "apple"),
+        ("metal", "apple"),
+        ("intel", "intel"),
+    ]
+    .into_iter()
+    .find(|(word, _)| text.contains(word))
+    .map_or("", |(_, vendor)| vendor)
 }
 
 #[cfg(test)]

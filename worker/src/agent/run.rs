@@ -56,11 +56,7 @@ impl Agent {
     }
 
     /// The same on a machine that `probe` tells of.
-    pub async fn with_probe(
-        config: AgentConfig,
-        channel: Channel,
-        probe: Arc<dyn Probe>,
-    ) -> Result<Self, AgentError> {
+    pub async fn with_probe(config: AgentConfig, channel: Channel, probe: Arc<dyn Probe>) -> Result<Self, AgentError> {
         let runner = find_runner(config.runner.as_deref())?;
         let identity = Identity::take(&config.data_dir)?;
         let looking = probe.clone();

@@ -49,7 +49,7 @@ pub(super) struct Session {
 }
 
 /// What became of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     Done,
     /// Another attempt owns the job, or it ended: the coordinator keeps the data as a record.

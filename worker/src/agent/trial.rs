@@ -14,13 +14,7 @@ use crate::measure::Step;
 
 impl Session {
     /// Carries out a trial and ends it. Returns how, and the seconds measured.
-    pub(super) async fn trial(
-        &self,
-        lease: &Lease,
-        job: &Job,
-        number: TrialNumber,
-        params: &Params,
-    ) -> (JobEnd, f64) {
+    pub(super) async fn trial(&self, lease: &Lease, job: &Job, number: TrialNumber, params: &Params) -> (JobEnd, f64) {
         let benchmark = &job.benchmark;
         let label = format!("{}-{number}", job.study);
         let plan = match self.plan(&job.study, benchmark, params, benchmark.workload, label).await {

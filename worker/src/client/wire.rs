@@ -118,10 +118,7 @@ pub(super) fn pulse(answer: v1::HeartbeatResponse) -> Result<Pulse, ClientError>
 }
 
 fn failure(failure: &Failure) -> v1::Failure {
-    v1::Failure {
-        kind: convert::fail_kind_to_wire(failure.kind).into(),
-        message: runner::bounded(&failure.message),
-    }
+    v1::Failure { kind: convert::fail_kind_to_wire(failure.kind).into(), message: runner::bounded(&failure.message) }
 }
 
 pub(super) fn finish(
@@ -185,12 +182,8 @@ mod tests {
     fn job_without_sense_is_set_aside_with_its_token() {
         let lease = v1::Lease { token: "1.1.00000000000000ff".into(), expires_at: None, attempt: 1 };
         let trial = v1::TrialJob { number: 3, params: std::collections::BTreeMap::new() };
-        let job = v1::Job {
-            lease: Some(lease),
-            study: "s".into(),
-            benchmark: None,
-            work: Some(v1::job::Work::Trial(trial)),
-        };
+        let job =
+            v1::Job { lease: Some(lease), study: "s".into(), benchmark: None, work: Some(v1::job::Work::Trial(trial)) };
         let acquired = acquired(v1::AcquireResponse { jobs: vec![job], obstacles: Vec::new() }).unwrap();
         assert!(acquired.jobs.is_empty());
         assert!(acquired.bad[0].is_trial && acquired.bad[0].why.contains("benchmark"), "{acquired:?}");

@@ -10,15 +10,15 @@ use fleetune_core::runner::{Described, Device, Engine, Event, Request};
 use tokio::sync::{mpsc, watch};
 
 use super::process::{self, Child, GRACE};
-use super::{Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Rung, Run, Stop, classify};
+use super::{Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Run, Rung, Stop, classify};
 
 /// The runner's file name.
 pub const RUNNER: &str = if cfg!(windows) { "fleetune-runner.exe" } else { "fleetune-runner" };
 
 /// Opening the drivers of a slow machine takes seconds.
-const INFO_LIMIT: Duration = Duration::from_secs(120);
+const INFO_LIMIT: Duration = Duration::from_mins(2);
 /// A description loads no weights, but its file may lie on a slow disk.
-const DESCRIBE_LIMIT: Duration = Duration::from_secs(300);
+const DESCRIBE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Finds the runner: `explicit`, else `FLEETUNE_RUNNER`, else beside the running program.
 pub fn find_runner(explicit: Option<&Path>) -> Result<PathBuf, ExecutorError> {
@@ -97,8 +97,7 @@ impl LlamaExecutor {
         let (_keep, stop) = watch::channel(None);
         let (events, mut answers) = mpsc::channel(EVENT_QUEUE);
         let drain = async { while answers.recv().await.is_some() {} };
-        let (transcript, ()) =
-            tokio::join!(process::converse(self.child(request, limit, label), events, stop), drain);
+        let (transcript, ()) = tokio::join!(process::converse(self.child(request, limit, label), events, stop), drain);
         let transcript = transcript.map_err(|source| ExecutorError::Start { path: self.runner.clone(), source })?;
         let ended = classify(&Facts {
             cause: &transcript.cause,

@@ -35,8 +35,11 @@ impl LogFolder {
     pub fn start(&self, label: &str) -> io::Result<LogFile> {
         fs::create_dir_all(&self.path)?;
         make_room(&self.path, self.total_limit.saturating_sub(FILE_LIMIT.min(self.total_limit)))?;
-        let label: String =
-            label.chars().take(100).map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect();
+        let label: String = label
+            .chars()
+            .take(100)
+            .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' })
+            .collect();
         let unique = crate::identity::random_hex();
         let path = self.path.join(format!("{label}-{}.log", &unique[..8]));
         Ok(LogFile { file: File::create(&path)?, path, bytes: 0, hash: blake3::Hasher::new() })

@@ -124,7 +124,9 @@ pub struct LogRecord {
 #[derive(Debug, Error)]
 pub enum ExecutorError {
     /// The runner is not there.
-    #[error("the runner `{RUNNER}` was not found ({looked}); build it with `make setup`, or name it with `--runner PATH`")]
+    #[error(
+        "the runner `{RUNNER}` was not found ({looked}); build it with `make setup`, or name it with `--runner PATH`"
+    )]
     RunnerMissing {
         /// Where it was looked for.
         looked: String,

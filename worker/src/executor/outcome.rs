@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn outcome(cause: &Cause, exit: Exit, last: Option<&Event>, stderr: &str) -> Ended {
-        classify(&Facts { cause, exit, last, stderr, time_limit: Duration::from_secs(60) })
+        classify(&Facts { cause, exit, last, stderr, time_limit: Duration::from_mins(1) })
     }
 
     fn kind(cause: &Cause, exit: Exit, last: Option<&Event>, stderr: &str) -> FailKind {

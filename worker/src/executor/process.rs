@@ -157,7 +157,8 @@ pub async fn converse(
         stop = told(&mut stop) => Cause::Stopped(stop),
         () = tokio::time::sleep(time_limit) => Cause::TimeLimit,
         said = heard(said) => match said {
-            Said::Garbage(garbage) => Cause::Garbage(garbage),
+            // What it was comes with the end of the stream.
+            Said::Garbage => Cause::Exited,
             // Nothing follows but its exit; who does not leave is shown the door.
             Said::Last => tokio::select! {
                 biased;
@@ -167,13 +168,10 @@ pub async fn converse(
             },
         },
     };
-    let exit = match group.status {
-        Some(status) => Some(status),
-        None => {
-            stopped_by = group.end(grace).await;
-            group.status
-        }
-    };
+    if group.status.is_none() {
+        stopped_by = group.end(grace).await;
+    }
+    let exit = group.status;
     let wall = started.elapsed();
     group.reap().await;
     exited.cancel();
@@ -311,9 +309,8 @@ const KEPT: [&str; 12] = [
 ];
 
 /// Families of variables that drivers, OpenMP and the engine read: the operator's settings.
-const KEPT_PREFIXES: [&str; 13] = [
-    "CUDA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "NVIDIA_", "VK_", "ZE_", "OMP_", "GOMP_", "KMP_", "GGML_", "LLAMA_",
-];
+const KEPT_PREFIXES: [&str; 13] =
+    ["CUDA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "NVIDIA_", "VK_", "ZE_", "OMP_", "GOMP_", "KMP_", "GGML_", "LLAMA_"];
 
 /// The child's environment, out of ours.
 fn environment(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {

@@ -12,16 +12,16 @@ use super::{Garbage, LogFile, LogRecord, Tail};
 /// A pipe outlives its child when a descendant that left the group holds it; as long is waited for it then.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What the reader of stdout tells while the child still lives.
-#[derive(Debug)]
+/// What the reader of stdout tells while the child may still live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// The event after which nothing follows.
     Last,
     /// Something that is not of the protocol.
-    Garbage(Garbage),
+    Garbage,
 }
 
-/// Passes events on up to the last one; gives it, and the first garbage that was not told of while the child lived.
+/// Passes events on up to the last one or the first garbage, tells of it, and gives it.
 pub(super) async fn read_events(
     stdout: impl AsyncRead + Unpin,
     events: mpsc::Sender<Event>,
@@ -30,7 +30,7 @@ pub(super) async fn read_events(
 ) -> (Option<Event>, Option<Garbage>) {
     let mut said = Some(said);
     let mut last = None;
-    let mut untold = None;
+    let mut first_garbage = None;
     let mut reader = BufReader::new(stdout);
     let mut line = Vec::new();
     // Once `said` is gone, the rest is read and dropped.
@@ -50,13 +50,12 @@ pub(super) async fn read_events(
                 said = Some(teller);
             }
             Err(garbage) => {
-                if let Err(Said::Garbage(garbage)) = teller.send(Said::Garbage(garbage)) {
-                    untold = Some(garbage);
-                }
+                first_garbage = Some(garbage);
+                let _ = teller.send(Said::Garbage);
             }
         }
     }
-    (last, untold)
+    (last, first_garbage)
 }
 
 fn parse(line: &[u8]) -> Result<Option<Event>, Garbage> {
@@ -77,8 +76,7 @@ fn parse(line: &[u8]) -> Result<Option<Event>, Garbage> {
 fn says_non_finite(line: &str) -> bool {
     const WORDS: [&str; 5] = ["null", "nan", "inf", "-inf", "-nan"];
     let dense: String = line.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_lowercase();
-    dense.contains(r#""event":"repetition""#)
-        && WORDS.iter().any(|word| dense.contains(&format!("\":{word}")))
+    dense.contains(r#""event":"repetition""#) && WORDS.iter().any(|word| dense.contains(&format!("\":{word}")))
 }
 
 /// Reads one line into `line`, newline not kept; `None` at the end. A line that is too long is given up on: an error
@@ -172,9 +170,10 @@ mod tests {
         let text = format!("{}\n{{\"event\":\"loading\",\"progress\":1.0}}\n", "x".repeat(3 * MAX_LINE_BYTES));
         let (events, mut received) = mpsc::channel(4);
         let (teller, said) = oneshot::channel();
-        let (last, untold) = read_events(text.as_bytes(), events, teller, CancellationToken::new()).await;
-        assert!(matches!(said.await, Ok(Said::Garbage(Garbage::Line(ProtocolError::TooLong { .. })))));
-        assert!(last.is_none() && untold.is_none());
+        let (last, garbage) = read_events(text.as_bytes(), events, teller, CancellationToken::new()).await;
+        assert_eq!(said.await, Ok(Said::Garbage));
+        assert!(matches!(garbage, Some(Garbage::Line(ProtocolError::TooLong { .. }))));
+        assert!(last.is_none());
         assert!(received.recv().await.is_none(), "nothing after garbage is believed");
     }
 }

@@ -13,7 +13,7 @@ pub struct CpuFacts {
 
 /// Reads model and cores out of the text of `/proc/cpuinfo`.
 pub fn parse_cpuinfo(text: &str) -> CpuFacts {
-    let mut model = String::new();
+    let mut model = "";
     let mut cores = BTreeSet::new();
     for processor in text.split("\n\n") {
         let field = |name: &str| {
@@ -24,7 +24,7 @@ pub fn parse_cpuinfo(text: &str) -> CpuFacts {
         };
         if model.is_empty() {
             // `Hardware` is in the last paragraph of older ARM kernels, `cpu` is PowerPC's.
-            model = ["model name", "Model", "Hardware", "cpu"].into_iter().find_map(field).unwrap_or("").to_owned();
+            model = ["model name", "Model", "Hardware", "cpu"].into_iter().find_map(field).unwrap_or("");
         }
         if let Some(core) = field("core id") {
             cores.insert((field("physical id").unwrap_or("0").to_owned(), core.to_owned()));

@@ -3,6 +3,7 @@
 use fleetune_core::inventory::Wsl;
 
 /// What was read off the machine.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of which may be missing")]
 #[derive(Clone, Debug, Default)]
 pub struct WslFacts {
     /// `/proc/sys/kernel/osrelease`.

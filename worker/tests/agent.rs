@@ -1,0 +1,445 @@
+//! The agent against a coordinator of its tests, with the scripted runner as engine.
+#![cfg(unix)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetune_core::inventory::{Cpu, Wsl};
+use fleetune_core::{Inventory, Params};
+use fleetune_model::{SynthQuant, SynthSize, SynthSpec};
+use fleetune_proto::{convert, v1};
+use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent, JobEnd};
+use fleetune_worker::lock::{Device, DeviceLocks};
+use fleetune_worker::probe::{GpuReading, Probe};
+use support::{Coordinator, DEADLINE, Heard};
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const RUNNER: &str = env!("CARGO_BIN_EXE_fleetune-worker-test-runner");
+
+struct Machine(Inventory);
+
+impl Probe for Machine {
+    fn inventory(&self) -> Inventory {
+        self.0.clone()
+    }
+
+    fn gpu_readings(&self) -> Vec<GpuReading> {
+        Vec::new()
+    }
+}
+
+fn machine() -> Inventory {
+    Inventory {
+        host: "bench".into(),
+        cpu: Cpu { model: "Test CPU".into(), physical_cores: 8, logical_cpus: 16 },
+        ram_mib: 16_384,
+        ..Inventory::default()
+    }
+}
+
+/// A running agent and the coordinator it works for.
+struct World {
+    coordinator: Coordinator,
+    folder: tempfile::TempDir,
+    events: broadcast::Receiver<AgentEvent>,
+    stop: CancellationToken,
+    agent: JoinHandle<Result<(), AgentError>>,
+}
+
+impl World {
+    async fn new(script: &str, jobs: Vec<v1::job::Work>, prepare: impl FnOnce(&Coordinator)) -> Self {
+        Self::on(machine(), PathBuf::from(RUNNER), script, jobs, prepare).await
+    }
+
+    async fn on(
+        machine: Inventory,
+        runner: PathBuf,
+        script: &str,
+        jobs: Vec<v1::job::Work>,
+        prepare: impl FnOnce(&Coordinator),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("models")).unwrap();
+        let mut bytes = Vec::new();
+        SynthSpec { size: SynthSize::Tiny, quant: SynthQuant::Q8_0, seed: 1 }.write(&mut bytes).unwrap();
+        std::fs::write(folder.path().join("models/tiny.gguf"), bytes).unwrap();
+        std::fs::write(folder.path().join("models/tiny.gguf.script.json"), script).unwrap();
+        let coordinator = Coordinator::default();
+        coordinator.with(|state| state.jobs = jobs.into_iter().map(job).collect());
+        prepare(&coordinator);
+        let config = AgentConfig {
+            data_dir: folder.path().join("data"),
+            runner: Some(runner),
+            model_dirs: vec![folder.path().join("models")],
+            lock_dir: Some(folder.path().join("locks")),
+            grace: Some(Duration::from_millis(500)),
+            ..AgentConfig::default()
+        };
+        let channel = coordinator.channel().await;
+        let agent = Agent::with_probe(config, channel, Arc::new(Machine(machine))).await.unwrap();
+        let events = agent.events();
+        let stop = CancellationToken::new();
+        let agent = tokio::spawn(agent.run(stop.clone()));
+        Self { coordinator, folder, events, stop, agent }
+    }
+
+    /// Waits for an event that `pick` likes.
+    async fn event<T>(&mut self, mut pick: impl FnMut(AgentEvent) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                if let Some(found) = pick(self.events.recv().await.expect("the agent lives")) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, search).await.expect("it happens in time")
+    }
+
+    async fn end(&mut self) -> JobEnd {
+        self.event(|event| match event {
+            AgentEvent::JobEnded { end, .. } => Some(end),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn repetition(&mut self) {
+        self.event(|event| matches!(event, AgentEvent::Repetition { step: Some(_), .. }).then_some(())).await;
+    }
+
+    async fn stop(self) -> Coordinator {
+        self.stop.cancel();
+        tokio::time::timeout(DEADLINE, self.agent).await.expect("it stops in time").unwrap().unwrap();
+        self.coordinator
+    }
+}
+
+fn job(work: v1::job::Work) -> v1::Job {
+    v1::Job {
+        lease: Some(v1::Lease { token: "5.1.00000000000000ff".into(), expires_at: None, attempt: 1 }),
+        study: "s".into(),
+        benchmark: Some(v1::Benchmark {
+            model: "tiny".into(),
+            executor: "llama-cpp".into(),
+            workload: Some(v1::Workload { prompt: 32, r#gen: 16, repetitions: 3, warmup: 1 }),
+            objective: v1::Objective::Decode.into(),
+            fixed: wire(&[("n_threads_batch", 8)]),
+            timeout: Some(convert::duration_to_wire(60.0)),
+            allow_wsl_unsafe: false,
+            confirm: false,
+        }),
+        work: Some(work),
+    }
+}
+
+fn wire(params: &[(&str, i64)]) -> BTreeMap<String, v1::Value> {
+    let params: Params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+    convert::params_to_wire(&params)
+}
+
+fn trial(params: &[(&str, i64)]) -> v1::job::Work {
+    v1::job::Work::Trial(v1::TrialJob { number: 4, params: wire(params) })
+}
+
+fn outcome(finish: &v1::FinishRequest) -> &v1::TrialOutcome {
+    match finish.outcome.as_ref() {
+        Some(v1::finish_request::Outcome::Trial(outcome)) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn samples(finish: &v1::FinishRequest, metric: &str) -> Vec<f64> {
+    let all = &finish.detail.as_ref().unwrap().samples;
+    all.iter().find(|samples| samples.metric == metric).map(|samples| samples.values.clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn trial_reports_every_repetition_and_ends_complete() {
+    let mut world = World::new("{}", vec![trial(&[("n_threads", 6)])], |_| ()).await;
+    let JobEnd::Complete { value } = world.end().await else { panic!("not complete") };
+    let coordinator = world.stop().await;
+    let finish = coordinator.finish().await;
+    assert_eq!(outcome(&finish).state(), v1::TrialState::Complete);
+    assert!(outcome(&finish).seconds > 0.0);
+    let decode = samples(&finish, "decode_tok_s");
+    let reports = coordinator.reports();
+    assert_eq!(reports.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(reports.iter().map(|(_, value)| *value).collect::<Vec<_>>(), decode);
+    assert_eq!(Some(value), fleetune_core::measurement::median(&decode));
+    let detail = convert::detail(finish.detail.unwrap()).unwrap();
+    assert_eq!(detail.requested.len(), 2);
+    assert_eq!(detail.effective["n_threads"], 6);
+    assert_eq!((detail.stopped_by.as_str(), detail.device_class.as_str()), ("none", "Test CPU 8 cores"));
+    assert!(detail.engine.starts_with("scripted"), "{}", detail.engine);
+    assert!(detail.telemetry["log"]["path"].as_str().unwrap().contains("s-4-"), "{}", detail.telemetry);
+}
+
+#[tokio::test]
+async fn stop_verdict_ends_the_child_and_keeps_the_samples_so_far() {
+    let prune = |coordinator: &Coordinator| coordinator.with(|state| state.stop_at = Some(2));
+    let mut world = World::new(r#"{"mode":"hang","at":2}"#, vec![trial(&[])], prune).await;
+    assert!(matches!(world.end().await, JobEnd::Pruned { .. }));
+    let coordinator = world.stop().await;
+    let finish = coordinator.finish().await;
+    assert_eq!(outcome(&finish).state(), v1::TrialState::Pruned);
+    assert_eq!(samples(&finish, "decode_tok_s").len(), 2);
+    assert_eq!(finish.detail.unwrap().stopped_by, "SIGTERM");
+}
+
+#[tokio::test]
+async fn failed_trial_says_why() {
+    for (script, params, kind, message) in [
+        (r#"{"mode":"oom","at":1}"#, vec![], v1::FailKind::Oom, "failed to allocate"),
+        (r#"{"mode":"abort"}"#, vec![], v1::FailKind::Crash, "GGML_ASSERT"),
+        (r#"{"mode":"nan"}"#, vec![], v1::FailKind::NonFinite, "finite"),
+        ("{}", vec![("n_thread", 1)], v1::FailKind::InvalidConfig, "did you mean `n_threads`"),
+    ] {
+        let mut world = World::new(script, vec![trial(&params)], |_| ()).await;
+        assert!(matches!(world.end().await, JobEnd::Failed(_)), "{script}");
+        let finish = world.stop().await.finish().await;
+        let failure = outcome(&finish).failure.clone().unwrap();
+        assert_eq!(failure.kind(), kind, "{script}");
+        assert!(failure.message.contains(message), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn cancelled_and_lost_trials_end_the_child_without_a_finish() {
+    for (state, expected) in [(v1::LeaseState::Cancelled, JobEnd::Cancelled), (v1::LeaseState::Lost, JobEnd::Lost)] {
+        let mut world = World::new(r#"{"mode":"hang","at":1}"#, vec![trial(&[])], |_| ()).await;
+        world.repetition().await;
+        world.coordinator.with(|all| all.verdict = Some(state));
+        assert_eq!(world.end().await, expected);
+        let coordinator = world.stop().await;
+        coordinator.with(|all| {
+            assert!(!all.heard.iter().any(|heard| matches!(heard, Heard::Finish(_) | Heard::Release(_))));
+        });
+    }
+}
+
+#[tokio::test]
+async fn stopped_agent_gives_its_job_back() {
+    let mut world = World::new(r#"{"mode":"hang","at":1,"ignore_sigterm":true}"#, vec![trial(&[])], |_| ()).await;
+    world.repetition().await;
+    world.stop.cancel();
+    assert_eq!(world.end().await, JobEnd::Released);
+    let coordinator = world.stop().await;
+    let token = coordinator
+        .until(|heard| match heard {
+            Heard::Release(token) => Some(token.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(token, "5.1.00000000000000ff");
+}
+
+#[tokio::test]
+async fn drained_agent_finishes_its_job_and_leaves() {
+    let jobs = vec![trial(&[]), trial(&[])];
+    let mut world =
+        World::new(r#"{"repetition_ms":100}"#, jobs, |coordinator| coordinator.with(|state| state.drain = true)).await;
+    // The first heartbeat may come before the first job: then there is none.
+    let left = tokio::time::timeout(DEADLINE, &mut world.agent).await.expect("it leaves by itself").unwrap();
+    left.unwrap();
+    world.coordinator.with(|state| {
+        assert!(!state.jobs.is_empty(), "the second job stays");
+        assert!(!state.heard.iter().any(|heard| matches!(heard, Heard::Release(_))));
+    });
+}
+
+#[tokio::test]
+async fn describe_tells_model_machine_and_pin() {
+    let mut world = World::new("{}", vec![v1::job::Work::Describe(v1::DescribeJob {})], |_| ()).await;
+    assert_eq!(world.end().await, JobEnd::Described);
+    let finish = world.stop().await.finish().await;
+    let Some(v1::finish_request::Outcome::Described(description)) = finish.outcome else { panic!() };
+    let model: fleetune_model::ModelMetadata = serde_json::from_str(&description.model_json).unwrap();
+    assert_eq!(model.architecture, "llama");
+    let inventory: Inventory = serde_json::from_str(&description.inventory_json).unwrap();
+    assert_eq!(inventory.cpu.physical_cores, 8);
+    let pin = description.pin.unwrap();
+    assert_eq!((pin.model_hash.len(), pin.executor.as_str()), (64, "llama-cpp"));
+    assert_eq!(pin.device_class, "Test CPU 8 cores");
+    assert!(description.baseline_note.is_empty());
+    let defaults = convert::params(description.defaults).unwrap();
+    assert_eq!(defaults["n_threads_batch"], 8.into());
+}
+
+#[tokio::test]
+async fn changed_model_file_is_not_measured() {
+    let pinned = |coordinator: &Coordinator| coordinator.with(|state| state.model_hash = Some("0".repeat(64)));
+    let mut world = World::new("{}", vec![trial(&[])], pinned).await;
+    let JobEnd::Failed(failure) = world.end().await else { panic!() };
+    assert!(failure.message.contains("is not the one that study `s` was made for"), "{}", failure.message);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn missing_model_is_an_error_that_says_what_to_do() {
+    let mut world = World::new("{}", Vec::new(), |_| ()).await;
+    for work in [trial(&[]), v1::job::Work::Describe(v1::DescribeJob {})] {
+        let mut missing = job(work);
+        missing.benchmark.as_mut().unwrap().model = "other".into();
+        world.coordinator.with(|state| state.jobs.push_back(missing));
+        let JobEnd::Failed(failure) = world.end().await else { panic!() };
+        assert!(failure.message.contains("`other` was not found") && failure.message.contains("--models"));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn comparison_measures_its_cells_in_order_until_there_is_no_round() {
+    let candidate =
+        |trial, threads, baseline| v1::Candidate { trial, params: wire(&[("n_threads", threads)]), baseline };
+    let comparison = v1::job::Work::Comparison(v1::ComparisonJob {
+        candidates: vec![candidate(0, 4, true), candidate(7, 6, false), candidate(8, 3, false)],
+        next: Some(v1::Round { round: 0, order: vec![1, 0, 2] }),
+        cells_left: 4,
+    });
+    let next = |coordinator: &Coordinator| {
+        coordinator.with(|state| state.rounds.push_back(v1::Round { round: 1, order: vec![0] }));
+    };
+    let script = r#"{"rules":[{"when":{"n_threads":3},"mode":"oom"}]}"#;
+    let mut world = World::new(script, vec![comparison], next).await;
+    assert_eq!(world.end().await, JobEnd::Compared);
+    let coordinator = world.stop().await;
+    let rounds: Vec<v1::RecordRoundRequest> = coordinator.with(|state| {
+        assert!(!state.heard.iter().any(|heard| matches!(heard, Heard::Finish(_))));
+        let round = |heard: &Heard| match heard {
+            Heard::Round(round) => Some((**round).clone()),
+            _ => None,
+        };
+        state.heard.iter().filter_map(round).collect()
+    });
+    assert_eq!(rounds.iter().map(|round| (round.round, round.cells.len())).collect::<Vec<_>>(), [(0, 3), (1, 1)]);
+    let cells = &rounds[0].cells;
+    assert_eq!(cells.iter().map(|cell| cell.candidate).collect::<Vec<_>>(), [1, 0, 2]);
+    assert!(cells[0].value.unwrap() > cells[1].value.unwrap(), "6 threads are faster than 4");
+    assert_eq!(cells[2].value, None);
+    assert_eq!(cells[2].failure.as_ref().unwrap().kind(), v1::FailKind::Oom);
+    assert_eq!(cells[0].detail.as_ref().unwrap().samples.iter().map(|s| s.values.len()).max(), Some(1));
+}
+
+#[tokio::test]
+async fn busy_device_is_waited_for_and_does_not_count() {
+    let folder = std::cell::OnceCell::new();
+    let mut world = World::new("{}", Vec::new(), |_| ()).await;
+    folder.set(world.folder.path().join("locks")).unwrap();
+    let locks = DeviceLocks::new(folder.get().unwrap());
+    let cpu = locks.acquire(&std::collections::BTreeSet::from([Device::Cpu]), |_| ()).await.unwrap();
+    world.coordinator.with(|state| state.jobs.push_back(job(trial(&[]))));
+    let waiting = world.event(|event| match event {
+        AgentEvent::WaitingForDevice { device } => Some(device),
+        _ => None,
+    });
+    assert_eq!(waiting.await, Device::Cpu);
+    drop(cpu);
+    assert!(matches!(world.end().await, JobEnd::Complete { .. }));
+    let finish = world.stop().await.finish().await;
+    assert!(finish.detail.unwrap().waited_s > 0.0);
+}
+
+#[tokio::test]
+async fn forgotten_worker_registers_again() {
+    let forget = |coordinator: &Coordinator| coordinator.with(|state| state.forget = 1);
+    let mut world = World::new("{}", vec![trial(&[])], forget).await;
+    assert!(matches!(world.end().await, JobEnd::Complete { .. }));
+    let coordinator = world.stop().await;
+    let registrations: Vec<v1::RegisterRequest> = coordinator.with(|state| {
+        let registration = |heard: &Heard| match heard {
+            Heard::Register(registration) => Some(registration.clone()),
+            _ => None,
+        };
+        state.heard.iter().filter_map(registration).collect()
+    });
+    assert_eq!(registrations.len(), 2);
+    assert_eq!(registrations[0].worker_id, registrations[1].worker_id);
+    assert_eq!(registrations[0].name, "bench");
+    assert!(registrations[0].executors["llama-cpp"].starts_with("scripted"));
+}
+
+#[tokio::test]
+async fn result_is_kept_while_the_coordinator_is_away() {
+    let away = |coordinator: &Coordinator| coordinator.with(|state| state.finish_away = true);
+    let mut world = World::new("{}", vec![trial(&[])], away).await;
+    world.repetition().await;
+    world.event(|event| (event == AgentEvent::Spooled).then_some(())).await;
+    world.coordinator.with(|state| {
+        state.finish_away = false;
+        state.forget = 1;
+    });
+    let finish = world.coordinator.finish().await;
+    assert_eq!(outcome(&finish).state(), v1::TrialState::Complete);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn unsafe_configuration_is_not_started_and_the_baseline_avoids_it() {
+    let wsl = Inventory { wsl: Wsl { detected: true, ..Wsl::default() }, ..machine() };
+    // On the file system of the program itself, so that it can be linked.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let runner = folder.path().join("runner");
+    std::fs::hard_link(RUNNER, &runner).unwrap();
+    std::fs::write(folder.path().join("runner.engine.json"), r#"{"gpu_mib":[20475]}"#).unwrap();
+    let mut world = World::on(wsl, runner, "{}", Vec::new(), |_| ()).await;
+    std::fs::write(world.folder.path().join("models/deep.gguf"), deep_model()).unwrap();
+    let deep = |work| {
+        let mut job = job(work);
+        job.benchmark.as_mut().unwrap().model = "deep".into();
+        job
+    };
+    world.coordinator.with(|state| state.jobs.push_back(deep(trial(&[("n_gpu_layers", 31)]))));
+    assert!(matches!(world.end().await, JobEnd::Complete { .. }), "one layer less is safe");
+    world.coordinator.with(|state| state.jobs.push_back(deep(trial(&[("n_gpu_layers", 32)]))));
+    let JobEnd::Failed(failure) = world.end().await else { panic!("it was run") };
+    assert_eq!(failure.kind, fleetune_core::FailKind::UnsafeRegion);
+    assert!(failure.message.contains("--allow-wsl-unsafe"), "{}", failure.message);
+    let mut allowed = deep(trial(&[("n_gpu_layers", 32)]));
+    allowed.benchmark.as_mut().unwrap().allow_wsl_unsafe = true;
+    world.coordinator.with(|state| state.jobs.push_back(allowed));
+    assert!(matches!(world.end().await, JobEnd::Complete { .. }));
+    world.coordinator.with(|state| {
+        state.heard.clear();
+        state.jobs.push_back(deep(v1::job::Work::Describe(v1::DescribeJob {})));
+    });
+    assert_eq!(world.end().await, JobEnd::Described);
+    let finish = world.stop().await.finish().await;
+    let Some(v1::finish_request::Outcome::Described(description)) = finish.outcome else { panic!() };
+    assert!(description.baseline_note.contains("`n_gpu_layers` = 31"), "{}", description.baseline_note);
+    assert_eq!(convert::params(description.defaults).unwrap()["n_gpu_layers"], 31.into());
+    assert!(description.pin.unwrap().device_class.ends_with("WSL"));
+}
+
+/// A header of 40 layers, and nothing else.
+fn deep_model() -> Vec<u8> {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend([0_u64, 2].map(u64::to_le_bytes).concat());
+    let mut key = |name: &str, kind: u32, value: &[u8]| {
+        bytes.extend((name.len() as u64).to_le_bytes());
+        bytes.extend(name.bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(value);
+    };
+    key("general.architecture", 8, &[&5_u64.to_le_bytes()[..], b"llama"].concat());
+    key("llama.block_count", 4, &40_u32.to_le_bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn missing_runner_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = AgentConfig {
+        data_dir: folder.path().to_owned(),
+        runner: Some(folder.path().join("fleetune-runner")),
+        ..AgentConfig::default()
+    };
+    let error = Agent::new(config, Coordinator::default().channel().await).await.unwrap_err();
+    assert!(error.to_string().contains("make setup"), "{error}");
+}

@@ -1,0 +1,260 @@
+//! A coordinator for tests: hands out the jobs it was given, one by one, and writes down what it hears.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fleetune_core::LeaseToken;
+use fleetune_proto::v1;
+use fleetune_proto::v1::study_service_server::{StudyService, StudyServiceServer};
+use fleetune_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
+use tokio::sync::Notify;
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::{Request, Response, Status};
+
+/// Nothing in these tests takes long; one that hangs fails instead.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// What was said to the coordinator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    Register(v1::RegisterRequest),
+    Report { step: u32, value: f64 },
+    Finish(Box<v1::FinishRequest>),
+    Release(String),
+    Round(Box<v1::RecordRoundRequest>),
+}
+
+/// How the coordinator behaves, and what it heard.
+#[derive(Default)]
+pub struct State {
+    pub jobs: VecDeque<v1::Job>,
+    pub heard: Vec<Heard>,
+    /// Report from this step on is answered by STOP.
+    pub stop_at: Option<u32>,
+    /// What heartbeats say of every token.
+    pub verdict: Option<v1::LeaseState>,
+    pub drain: bool,
+    /// Hash that the study is pinned to.
+    pub model_hash: Option<String>,
+    /// Answers to `RecordRound`, in order.
+    pub rounds: VecDeque<v1::Round>,
+    /// As many Acquires fail with `WORKER_UNKNOWN`.
+    pub forget: u32,
+    /// Finish cannot be reached.
+    pub finish_away: bool,
+}
+
+/// Shared by the services and the test.
+#[derive(Clone, Default)]
+pub struct Coordinator {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl Coordinator {
+    pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state.lock().unwrap());
+        self.changed.notify_waiters();
+        result
+    }
+
+    fn hear(&self, heard: Heard) {
+        self.with(|state| state.heard.push(heard));
+    }
+
+    /// Waits until something was heard that `pick` likes.
+    pub async fn until<T>(&self, mut pick: impl FnMut(&Heard) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(found) = self.with_quietly(|state| state.heard.iter().find_map(&mut pick)) {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, search).await.expect("the coordinator hears of it in time")
+    }
+
+    fn with_quietly<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap())
+    }
+
+    pub async fn finish(&self) -> v1::FinishRequest {
+        self.until(|heard| match heard {
+            Heard::Finish(finish) => Some((**finish).clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub fn reports(&self) -> Vec<(u32, f64)> {
+        self.with_quietly(|state| {
+            let report = |heard: &Heard| match heard {
+                Heard::Report { step, value } => Some((*step, *value)),
+                _ => None,
+            };
+            state.heard.iter().filter_map(report).collect()
+        })
+    }
+
+    /// A channel to this coordinator, without a port.
+    pub async fn channel(&self) -> Channel {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        let connection = tokio_stream::once(Ok::<_, std::io::Error>(server)).chain(tokio_stream::pending());
+        let serve = Server::builder()
+            .add_service(WorkerServiceServer::new(self.clone()))
+            .add_service(StudyServiceServer::new(self.clone()))
+            .serve_with_incoming(connection);
+        tokio::spawn(serve);
+        let client = Mutex::new(Some(client));
+        Endpoint::from_static("http://test")
+            .connect_with_connector(tower::service_fn(move |_: Uri| {
+                let client = client.lock().unwrap().take();
+                async move {
+                    client
+                        .map(hyper_util::rt::TokioIo::new)
+                        .ok_or_else(|| std::io::Error::other("the connection is gone"))
+                }
+            }))
+            .await
+            .expect("the coordinator is there")
+    }
+}
+
+fn refusal(reason: &str) -> Status {
+    let mut status = Status::failed_precondition(reason.to_lowercase());
+    status.metadata_mut().insert("fleetune-reason", reason.parse().unwrap());
+    status
+}
+
+#[tonic::async_trait]
+impl WorkerService for Coordinator {
+    async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
+        self.hear(Heard::Register(request.into_inner()));
+        Ok(Response::new(v1::RegisterResponse { lease_ttl_s: 5.0, heartbeat_every_s: 0.05 }))
+    }
+
+    async fn acquire(&self, _request: Request<v1::AcquireRequest>) -> Result<Response<v1::AcquireResponse>, Status> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.state.lock().unwrap();
+                if state.forget > 0 {
+                    state.forget -= 1;
+                    return Err(refusal("WORKER_UNKNOWN"));
+                }
+                if let Some(job) = state.jobs.pop_front() {
+                    return Ok(Response::new(v1::AcquireResponse { jobs: vec![job], obstacles: Vec::new() }));
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let (state, drain) = self.with_quietly(|state| (state.verdict.unwrap_or(v1::LeaseState::Renewed), state.drain));
+        let verdict = |token| v1::LeaseVerdict { token, state: state.into() };
+        let leases = request.into_inner().tokens.into_iter().map(verdict).collect();
+        Ok(Response::new(v1::HeartbeatResponse { leases, drain }))
+    }
+
+    async fn record_round(
+        &self,
+        request: Request<v1::RecordRoundRequest>,
+    ) -> Result<Response<v1::RecordRoundResponse>, Status> {
+        self.hear(Heard::Round(Box::new(request.into_inner())));
+        let next = self.with(|state| state.rounds.pop_front());
+        Ok(Response::new(v1::RecordRoundResponse { next, cells_left: 2 }))
+    }
+
+    async fn finish(&self, request: Request<v1::FinishRequest>) -> Result<Response<v1::FinishResponse>, Status> {
+        if self.with_quietly(|state| state.finish_away) {
+            return Err(Status::unavailable("away"));
+        }
+        self.hear(Heard::Finish(Box::new(request.into_inner())));
+        Ok(Response::new(v1::FinishResponse {}))
+    }
+
+    async fn release(&self, request: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
+        self.hear(Heard::Release(request.into_inner().lease_token));
+        Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn drain(&self, _request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        Ok(Response::new(v1::DrainResponse {}))
+    }
+}
+
+/// Methods that no worker calls.
+macro_rules! unused {
+    ($($method:ident: $request:ident -> $response:ty,)+) => {
+        $(
+            fn $method<'life0, 'async_trait>(
+                &'life0 self,
+                _request: Request<v1::$request>,
+            ) -> std::pin::Pin<
+                Box<dyn Future<Output = Result<Response<$response>, Status>> + Send + 'async_trait>,
+            >
+            where
+                'life0: 'async_trait,
+                Self: 'async_trait,
+            {
+                Box::pin(async { Err(Status::unimplemented("not in this test")) })
+            }
+        )+
+    };
+}
+
+#[tonic::async_trait]
+impl StudyService for Coordinator {
+    type ListTrialsStream = tokio_stream::Pending<Result<v1::Trial, Status>>;
+    type WatchStream = tokio_stream::Pending<Result<v1::WatchEvent, Status>>;
+
+    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+        let request = request.into_inner();
+        request.lease_token.parse::<LeaseToken>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let stop = self.with_quietly(|state| state.stop_at.is_some_and(|at| request.step >= at));
+        self.hear(Heard::Report { step: request.step, value: request.value });
+        let verdict = if stop { v1::Verdict::Stop } else { v1::Verdict::Continue };
+        Ok(Response::new(v1::ReportResponse { verdict: verdict.into() }))
+    }
+
+    async fn get_study(&self, request: Request<v1::GetStudyRequest>) -> Result<Response<v1::GetStudyResponse>, Status> {
+        let pin = self
+            .with_quietly(|state| state.model_hash.clone())
+            .map(|model_hash| v1::Pin { model_hash, ..v1::Pin::default() });
+        let study = v1::Study { name: request.into_inner().name, pin, ..v1::Study::default() };
+        Ok(Response::new(v1::GetStudyResponse { study: Some(study) }))
+    }
+
+    unused! {
+        create_study: CreateStudyRequest -> v1::CreateStudyResponse,
+        list_studies: ListStudiesRequest -> v1::ListStudiesResponse,
+        update_study: UpdateStudyRequest -> v1::UpdateStudyResponse,
+        pause_study: PauseStudyRequest -> v1::PauseStudyResponse,
+        resume_study: ResumeStudyRequest -> v1::ResumeStudyResponse,
+        cancel_study: CancelStudyRequest -> v1::CancelStudyResponse,
+        delete_study: DeleteStudyRequest -> v1::DeleteStudyResponse,
+        ask: AskRequest -> v1::AskResponse,
+        tell: TellRequest -> v1::TellResponse,
+        suggest: SuggestRequest -> v1::SuggestResponse,
+        enqueue: EnqueueRequest -> v1::EnqueueResponse,
+        cancel_trial: CancelTrialRequest -> v1::CancelTrialResponse,
+        get_trial: GetTrialRequest -> v1::GetTrialResponse,
+        list_trials: ListTrialsRequest -> Self::ListTrialsStream,
+        best: BestRequest -> v1::BestResponse,
+        importances: ImportancesRequest -> v1::ImportancesResponse,
+        watch: WatchRequest -> Self::WatchStream,
+        verify_study: VerifyStudyRequest -> v1::VerifyStudyResponse,
+    }
+}
