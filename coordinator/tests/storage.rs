@@ -123,6 +123,7 @@ conformance! {
         a_restart_finds_everything
         another_store_catches_up_by_revision
         a_caller_that_goes_away_does_not_stop_its_write
+        what_was_acknowledged_survives_a_kill
         many_writers_share_transactions
         ids_become_visible_in_increasing_order
         the_clock_never_runs_backwards;

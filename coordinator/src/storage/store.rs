@@ -271,7 +271,7 @@ impl Store {
     /// unless the study is `Active`.
     pub async fn start(&self, start: StartTrials, now: Timestamp) -> Result<Vec<Started>, StoreError> {
         let secrets = start.entries.iter().map(|_| secret()).collect::<Result<_, _>>()?;
-        self.run(Start { start, secrets, now }).await
+        self.run(Start { trials: start, secrets, now }).await
     }
 
     /// Hands out a job of `study`: a trial whose lease ended, else its comparison, else its describe job. Claiming

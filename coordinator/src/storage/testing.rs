@@ -16,7 +16,7 @@ use super::Store;
 /// What to do where Postgres is missing.
 const HINT: &str = "hint: `make setup` installs Postgres; its programs must be in PATH or /usr/lib/postgresql/*/bin";
 /// How long a server may take to start on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Runs the server until the standard input ends; then stops it and removes the folder.
 const GUARD: &str = r#"
 if [ -n "$LIMIT" ]; then ulimit -f "$LIMIT"; fi

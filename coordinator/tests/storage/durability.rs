@@ -77,6 +77,71 @@ pub async fn a_caller_that_goes_away_does_not_stop_its_write(db: Db) {
     }
 }
 
+/// Where the writer that is killed writes; it runs only with this set.
+const WRITER: &str = "FLEETUNE_TEST_WRITER";
+
+pub async fn what_was_acknowledged_survives_a_kill(db: Db) {
+    use std::io::BufRead;
+    let study = db.study("a").await;
+    let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "storage::durability::write_until_killed", "--nocapture"])
+        .env(WRITER, &db.url)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(writer.stdout.take().unwrap()).lines();
+    let mut acknowledged = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        let Some((_, number)) = line.split_once("acknowledged ") else { continue };
+        acknowledged.push(number.parse::<i64>().unwrap());
+        if acknowledged.len() == 60 {
+            // In the midst of the next transactions.
+            writer.kill().unwrap();
+        }
+    }
+    writer.wait().unwrap();
+    assert!(acknowledged.len() >= 60, "the writer ended early");
+    let study = db.reread(&study).await;
+    let trials = db.store.trials(study.id, &TrialFilter { limit: 10_000, ..Default::default() }).await.unwrap();
+    assert!(trials.iter().zip(0..).all(|(trial, number)| trial.number.0 == number), "numbers have a gap");
+    assert_eq!(study.next_number.0 as usize, trials.len());
+    for number in acknowledged {
+        let trial = &trials[usize::try_from(number).unwrap()];
+        assert!(trial.state.is_ended() && trial.values == [number as f64], "{number} was acknowledged: {trial:?}");
+    }
+}
+
+/// The process that is killed: starts and ends trials, 8 at a time, and says which ends were acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn write_until_killed() {
+    let Ok(url) = std::env::var(WRITER) else { return };
+    let store = Store::open(&url).await.unwrap();
+    let study = store.study_by_name("a").await.unwrap().id;
+    let tasks = (0..8).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for round in 0..100_000 {
+                let entries = vec![super::harness::waiting(0)];
+                let queued = store.enqueue(study, format!("{task} {round}"), entries, at(1)).await.unwrap();
+                let number = queued[0].number;
+                // Another task may have taken the turn: then the trial stays in the queue.
+                let turn = store.study(study).await.unwrap().next_turn;
+                let mut start = super::harness::start_at(study, turn, &[number]);
+                start.request_id = format!("start {task} {round}");
+                if store.start(start, at(1)).await.is_ok() {
+                    let end = complete(number.0 as f64);
+                    store.finish(study, number, None, end, Value::Null, at(2)).await.unwrap();
+                    let mut stdout = std::io::stdout().lock();
+                    std::io::Write::write_all(&mut stdout, format!("acknowledged {number}\n").as_bytes()).unwrap();
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
 pub async fn many_writers_share_transactions(db: Db) {
     let study = db.study("a").await;
     let number = db.start(&study, None, 0).await.trial.number;

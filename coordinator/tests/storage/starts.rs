@@ -49,7 +49,7 @@ pub async fn a_taken_turn_is_refused(db: Db) {
     let study = db.study("a").await;
     db.start(&study, None, 1).await;
     let mut late = start_at(study.id, Turn(0), &[TrialNumber(1)]);
-    late.request_id = "late".to_owned();
+    late.request_id = "late".into();
     let error = db.store.start(late, at(2)).await.unwrap_err();
     assert!(matches!(error, StoreError::TurnTaken { turn: Turn(0), next: Turn(1) }), "{error}");
     assert_eq!(db.reread(&study).await.next_number, TrialNumber(1));

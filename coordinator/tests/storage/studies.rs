@@ -25,7 +25,7 @@ pub async fn the_same_request_creates_one_study(db: Db) {
 pub async fn another_study_cannot_take_the_name(db: Db) {
     db.study("a").await;
     let mut other = new_study("a", StudyState::Active);
-    other.request_id = "another".to_owned();
+    other.request_id = "another".into();
     let error = db.store.create_study(other, at(0)).await.unwrap_err();
     assert!(matches!(error, StoreError::NameTaken(name) if name == "a"));
 }

@@ -11,7 +11,7 @@ pub async fn a_worker_that_returns_keeps_its_first_registration(db: Db) {
     assert_eq!((first.registered_at, first.last_seen, first.draining), (at(1), at(1), false));
     assert_eq!(db.store.worker(&worker("w")).await.unwrap(), first);
     let mut changed = registration("w", "boot", &[]);
-    changed.version = "0.2.0".to_owned();
+    changed.version = "0.2.0".into();
     let again = db.store.register(changed, at(2)).await.unwrap();
     assert_eq!((again.registered_at, again.last_seen, again.version.as_str()), (at(1), at(2), "0.2.0"));
     db.store.register(registration("a", "boot", &[]), at(3)).await.unwrap();

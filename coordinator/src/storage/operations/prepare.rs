@@ -50,7 +50,7 @@ impl Operation for Prepare {
         study.next_number = head.next_number;
         finish_job(rows, &mut job, detail.as_deref(), self.now).await?;
         rows.save_study(&study).await?;
-        Ok(study)
+        Ok(*study)
     }
 }
 
@@ -81,14 +81,14 @@ impl Operation for FailPreparation {
         finish_job(rows, &mut job, detail.as_deref(), self.now).await?;
         close_unserved(rows, study.id, study.state, self.now).await?;
         rows.save_study(&study).await?;
-        Ok(study)
+        Ok(*study)
     }
 }
 
 /// What a token of a describe job is worth.
 enum Fenced {
     /// It holds the lease of a study that is being prepared.
-    Holder(StudyHead, JobRow, StudyRecord),
+    Holder(StudyHead, Box<JobRow>, Box<StudyRecord>),
     /// Its attempt ended the job before: the call is a repeat.
     Repeat,
 }
@@ -111,7 +111,7 @@ async fn fence(rows: &mut dyn Rows, token: LeaseToken, what: &str) -> Result<Fen
         return Err(wrong_state(&head, what));
     }
     let study = need_study(rows, study).await?;
-    Ok(Fenced::Holder(head, job, study))
+    Ok(Fenced::Holder(head, Box::new(job), Box::new(study)))
 }
 
 /// The answer to a repeat, if the first call said the same.

@@ -87,7 +87,7 @@ fn new_trial(head: &mut StudyHead, number: TrialNumber, origin: Origin, fixed: P
 }
 
 pub(in crate::storage) struct Start {
-    pub start: StartTrials,
+    pub trials: StartTrials,
     /// Random bits of a lease token per entry.
     pub secrets: Vec<u64>,
     pub now: Timestamp,
@@ -98,11 +98,11 @@ impl Operation for Start {
     type Output = Vec<Started>;
 
     fn lane(&self) -> Lane {
-        Lane::Study(self.start.study)
+        Lane::Study(self.trials.study)
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<Vec<Started>, StoreError> {
-        let start = &self.start;
+        let start = &self.trials;
         let mut head = need_head(rows, start.study).await?;
         let known = rows.trials_started_by(start.study, &start.request_id).await?;
         if !known.is_empty() {
@@ -153,7 +153,7 @@ impl Operation for Start {
 impl Start {
     /// The queue entries among the entries; `None` for a fresh trial.
     async fn check(&self, rows: &mut dyn Rows, head: &StudyHead) -> Result<Vec<Option<TrialRecord>>, StoreError> {
-        let start = &self.start;
+        let start = &self.trials;
         let taken = || StoreError::TurnTaken { turn: start.turn, next: head.next_turn };
         if start.turn != head.next_turn {
             return Err(taken());

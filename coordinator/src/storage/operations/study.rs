@@ -93,7 +93,7 @@ impl Operation for UpdateStudy {
             close_unserved(rows, study.id, study.state, self.now).await?;
             match state {
                 StudyState::Cancelled => {
-                    self.end_trials(rows, &mut head, FailKind::Cancelled, "the study was cancelled").await?
+                    self.end_trials(rows, &mut head, FailKind::Cancelled, "the study was cancelled").await?;
                 }
                 StudyState::Failed => self.end_trials(rows, &mut head, FailKind::Error, "the study failed").await?,
                 StudyState::Preparing

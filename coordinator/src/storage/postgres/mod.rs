@@ -32,7 +32,7 @@ const CONNECTIONS: u32 = 8;
 /// How long a caller waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 /// How often the offset of the server's clock is measured.
-const CLOCK: Duration = Duration::from_secs(60);
+const CLOCK: Duration = Duration::from_mins(1);
 
 /// A database on a server.
 pub(super) struct Postgres {
@@ -140,6 +140,7 @@ impl Rows for PostgresRows {
 }
 
 /// The error in the domain's words.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 fn database(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
