@@ -50,10 +50,10 @@ impl Postgres {
         let options = options.application_name("fleetune");
         let pool = || PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
         let writers = pool().connect_with(options.clone()).await.map_err(|error| cannot(error.to_string()))?;
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
         match MIGRATIONS.run(&writers).await {
             Ok(()) => {}
-            Err(MigrateError::VersionMissing(found)) => {
-                let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+            Err(MigrateError::VersionMissing(found)) if found > known => {
                 return Err(StoreError::SchemaTooNew { found, known });
             }
             Err(error) => return Err(cannot(error.to_string())),
