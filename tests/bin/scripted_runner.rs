@@ -7,9 +7,12 @@
 //!
 //! ```json
 //! {"mode": "hang", "at": 1, "repetition_ms": 5, "load_ms": 0, "ignore_sigterm": true, "stderr_bytes": 1000000,
-//!  "layers": 32, "noise": 0.003,
+//!  "layers": 32, "noise": 0.003, "journal": true,
 //!  "rules": [{"when": {"n_batch": 64}, "mode": "oom"}, {"when": {"n_threads": 1}, "factor": 0.5}]}
 //! ```
+//!
+//! With `journal` each bench appends `begin PID` and, unless it is ended early, `end PID` to `<model>.journal`. Like the
+//! real one, this runner does not outlive the process that started it.
 //!
 //! `mode` happens before counted repetition `at` (from 0): `ok`, `hang`, `abort`, `sigkill`, `segfault`, `exit`,
 //! `garbage`, `nan`, `oom`, `invalid_config`, `error`. A rule holds when every setting it names has that value.
@@ -32,6 +35,8 @@ use serde_json::Value;
 const IGNORING: &str = "FLEETUNE_SCRIPT_IGNORING";
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    leave_with_parent();
     let mut line = String::new();
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
@@ -50,11 +55,27 @@ fn main() -> ExitCode {
             if script.flag("ignore_sigterm") && std::env::var_os(IGNORING).is_none() {
                 return again_ignoring_sigterm(line.trim());
             }
+            die_with_parent();
+            journal(&model, &script, "begin");
             bench(&model, &settings, &workload, seed, &script);
+            journal(&model, &script, "end");
         }
         Err(error) => say(&Event::Error { kind: FailKind::Error, message: error.to_string() }),
     }
     ExitCode::SUCCESS
+}
+
+/// A worker that is killed cannot end its children; the real runner watches for that in the same way.
+#[cfg(unix)]
+fn leave_with_parent() {
+    use std::os::unix::process::parent_id;
+    let parent = parent_id();
+    std::thread::spawn(move || {
+        while parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::process::exit(1);
+    });
 }
 
 fn say(event: &Event) {
@@ -68,6 +89,30 @@ fn say_line(line: &str) {
         std::process::exit(0);
     }
 }
+
+/// One write of one line, so that lines of several processes do not mix.
+fn journal(model: &str, script: &Script, what: &str) {
+    if script.flag("journal") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(format!("{model}.journal"));
+        let line = format!("{what} {}\n", std::process::id());
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the journal can be written");
+    }
+}
+
+/// Ends this process soon after its parent is gone.
+#[cfg(unix)]
+fn die_with_parent() {
+    let parent = std::os::unix::process::parent_id();
+    std::thread::spawn(move || {
+        while std::os::unix::process::parent_id() == parent {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::process::exit(0);
+    });
+}
+
+#[cfg(not(unix))]
+fn die_with_parent() {}
 
 fn info() -> Event {
     let engine = engine_script();

@@ -15,11 +15,12 @@ use fleetune_proto::v1;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::executor::Failure;
 
-pub use error::{ClientError, Reason};
+pub use error::ClientError;
+pub use fleetune_proto::reason::Reason;
 
 /// First and longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -397,13 +398,4 @@ where
             answer => return answer,
         }
     }
-}
-
-/// Whether a call that ended with `code` may have failed for reasons that pass. tonic says CANCELLED for its own
-/// time-outs.
-fn is_transient(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::ResourceExhausted
-    )
 }

@@ -241,15 +241,15 @@ async fn stopped_agent_gives_its_job_back() {
 
 #[tokio::test]
 async fn drained_agent_finishes_its_job_and_leaves() {
-    let jobs = vec![trial(&[]), trial(&[])];
-    let mut world =
-        World::new(r#"{"repetition_ms":100}"#, jobs, |coordinator| coordinator.with(|state| state.drain = true)).await;
-    // The first heartbeat may come before the first job: then there is none.
+    let mut world = World::new(r#"{"repetition_ms":400}"#, vec![trial(&[]), trial(&[])], |_| ()).await;
+    world.repetition().await;
+    world.coordinator.with(|state| state.drain = true);
+    assert!(matches!(world.end().await, JobEnd::Complete { .. }));
     let left = tokio::time::timeout(DEADLINE, &mut world.agent).await.expect("it leaves by itself").unwrap();
     left.unwrap();
     world.coordinator.with(|state| {
-        assert!(!state.jobs.is_empty(), "the second job stays");
-        assert!(!state.heard.iter().any(|heard| matches!(heard, Heard::Release(_))));
+        assert_eq!(state.jobs.len(), 1, "the second job stays");
+        assert!(state.heard.iter().any(|heard| matches!(heard, Heard::Finish(_))));
     });
 }
 

@@ -4,10 +4,10 @@ use fleetune_core::{FailKind, Workload};
 
 use super::leases::Lease;
 use super::measurement::Silent;
-use super::session::{PATIENCE, Session};
+use super::session::Session;
 use super::trial::after;
 use super::{AgentEvent, JobEnd};
-use crate::client::{Candidate, Cell, Job, Outcome, Reason, Round};
+use crate::client::{Candidate, Cell, Job, Outcome, Round};
 use crate::executor::{Ended, Failure, Stop};
 
 impl Session {
@@ -87,20 +87,20 @@ impl Session {
     /// Stores a whole round, for as long as it takes.
     async fn record(&self, lease: &Lease, round: &Round, cells: &[Cell]) -> Result<(Option<Round>, u32), Stop> {
         loop {
-            let answer = tokio::select! {
-                biased;
-                answer = self.client.record_round(lease.token(), round.round, cells, PATIENCE) => answer,
-                stop = lease.stopped() => return Err(stop),
-            };
+            // Not cut short by a stop: the heartbeat may say that the job is over because this very round ended it.
+            let answer = self.client.record_round(lease.token(), round.round, cells, self.patience()).await;
             match answer {
                 Ok(next) => return Ok(next),
                 Err(error) if error.is_transient() => {
                     self.tell(AgentEvent::Disconnected { message: error.to_string() });
+                    if let Some(stop) = lease.is_stopped() {
+                        return Err(stop);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(token = %lease.token(), round = round.round, %error, "round was refused");
                     // A refusal for another reason than the lease would come back in every attempt.
-                    if !matches!(error.reason(), Some(Reason::LeaseLost | Reason::TrialEnded)) {
+                    if !error.is_lost() {
                         let outcome = Outcome::Failed(Failure::new(FailKind::Error, error.to_string()));
                         self.deliver(lease, &outcome, &fleetune_core::measurement::AttemptDetail::default()).await;
                     }

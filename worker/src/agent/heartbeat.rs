@@ -32,7 +32,7 @@ pub(super) async fn beat(session: Arc<Session>, every: Duration) {
                     session.drain.cancel();
                 }
             }
-            Err(error) if error.reason() == Some(&Reason::WorkerUnknown) => {
+            Err(error) if error.reason() == Some(Reason::WorkerUnknown) => {
                 if let Err(error) = session.register().await {
                     tracing::warn!(%error, "registering again failed");
                 }

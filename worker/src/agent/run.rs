@@ -221,7 +221,7 @@ impl Agent {
                     let mut pause = FIRST_PAUSE;
                     self.pause(&mut pause).await;
                 }
-                Err(error) if error.reason() == Some(&Reason::WorkerUnknown) => {
+                Err(error) if error.reason() == Some(Reason::WorkerUnknown) => {
                     if self.register().await?.is_none() {
                         return Ok(None);
                     }

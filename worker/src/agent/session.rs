@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::AgentEvent;
 use super::leases::{Lease, Leases};
 use super::spool::Spool;
-use crate::client::{Client, ClientError, Outcome, Reason, Registration, Terms};
+use crate::client::{Client, ClientError, Outcome, Registration, Terms};
 use crate::executor::{Executor, Failure, Stop};
 use crate::lock::DeviceLocks;
 use crate::models::Models;
@@ -21,7 +21,7 @@ use crate::probe::Probe;
 use crate::safety::Rules;
 
 /// How long a call about a lease is tried again while the agent works, and while it stops.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Session {
@@ -122,13 +122,18 @@ impl Session {
         }
     }
 
+    /// How long a call is tried again now.
+    pub(super) fn patience(&self) -> Duration {
+        if self.stop.is_cancelled() { STOP_PATIENCE } else { PATIENCE }
+    }
+
     /// Ends a job; stores the result for later when the coordinator is away.
     pub(super) async fn deliver(&self, lease: &Lease, outcome: &Outcome, detail: &AttemptDetail) -> Delivery {
         let token = lease.token();
-        let patience = if self.stop.is_cancelled() { STOP_PATIENCE } else { PATIENCE };
+        let patience = self.patience();
         match self.client.finish(token, outcome, detail, patience).await {
             Ok(()) => Delivery::Done,
-            Err(error) if matches!(error.reason(), Some(Reason::LeaseLost | Reason::TrialEnded)) => {
+            Err(error) if error.is_lost() => {
                 tracing::warn!(%token, %error, "result came too late");
                 Delivery::Lost
             }

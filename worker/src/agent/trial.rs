@@ -7,8 +7,8 @@ use fleetune_core::{FailKind, Params, TrialNumber, TrialState};
 use super::JobEnd;
 use super::leases::Lease;
 use super::measurement::Reporter;
-use super::session::{Delivery, PATIENCE, Session};
-use crate::client::{Job, Outcome, Reason, Verdict};
+use super::session::{Delivery, Session};
+use crate::client::{Job, Outcome, Verdict};
 use crate::executor::{Ended, Failure, Stop};
 use crate::measure::Step;
 
@@ -72,13 +72,14 @@ struct Reports<'a> {
 impl Reporter for Reports<'_> {
     async fn report(&mut self, step: Step) -> Verdict {
         let token = self.lease.token();
+        let patience = self.session.patience();
         let answer =
-            self.session.client.report(token, self.study, self.number, step.number, step.value, PATIENCE).await;
+            self.session.client.report(token, self.study, self.number, step.number, step.value, patience).await;
         match answer {
             Ok(verdict) => verdict,
             Err(error) => {
                 tracing::warn!(study = self.study, trial = %self.number, step = step.number, %error, "report failed");
-                if matches!(error.reason(), Some(Reason::LeaseLost | Reason::TrialEnded)) {
+                if error.is_lost() {
                     self.lease.stop(Stop::Lost);
                 }
                 // The samples of all repetitions go along with the end: nothing is lost but a chance to prune.

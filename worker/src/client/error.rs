@@ -1,59 +1,19 @@
 //! Why a call failed.
 
-use std::fmt;
-
 use fleetune_proto::convert::Invalid;
+use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason, decode_hint};
 use thiserror::Error;
 use tonic::{Code, Status};
-
-/// Metadata keys of a refusal.
-const REASON: &str = "fleetune-reason";
-const HINT: &str = "fleetune-hint";
-
-/// The stable reason of a refusal. Branch on this, never on text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The coordinator does not know this worker: register again.
-    WorkerUnknown,
-    /// Another attempt owns the job.
-    LeaseLost,
-    /// The trial has ended.
-    TrialEnded,
-    /// There is no such study.
-    StudyNotFound,
-    /// Anything else.
-    Other(String),
-}
-
-impl Reason {
-    fn from_name(name: &str) -> Self {
-        match name {
-            "WORKER_UNKNOWN" => Self::WorkerUnknown,
-            "TRIAL_LEASE_LOST" => Self::LeaseLost,
-            "TRIAL_ENDED" => Self::TrialEnded,
-            "STUDY_NOT_FOUND" => Self::StudyNotFound,
-            other => Self::Other(other.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WorkerUnknown => "WORKER_UNKNOWN",
-            Self::LeaseLost => "TRIAL_LEASE_LOST",
-            Self::TrialEnded => "TRIAL_ENDED",
-            Self::StudyNotFound => "STUDY_NOT_FOUND",
-            Self::Other(other) => other,
-        })
-    }
-}
 
 /// Why a call failed.
 #[derive(Clone, Debug, Error)]
 pub enum ClientError {
     /// The coordinator said no, and why.
-    #[error("the coordinator refused ({reason}): {message}{}", hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error(
+        "the coordinator refused ({}): {message}{}",
+        reason.as_str(),
+        hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default()
+    )]
     Refused {
         /// To branch on.
         reason: Reason,
@@ -87,10 +47,15 @@ impl ClientError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// Whether the coordinator no longer takes anything for the job: it belongs to another attempt, or is over.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.reason(), Some(Reason::TrialLeaseLost | Reason::TrialEnded | Reason::JobNotFound))
+    }
+
     /// The reason of a refusal.
-    pub fn reason(&self) -> Option<&Reason> {
+    pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Refused { reason, .. } => Some(reason),
+            Self::Refused { reason, .. } => Some(*reason),
             Self::Unavailable { .. } | Self::Failed { .. } | Self::Invalid(_) => None,
         }
     }
@@ -98,14 +63,20 @@ impl ClientError {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
-        let text = |key| status.metadata().get(key).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let message = status.message().to_owned();
-        match text(REASON) {
-            Some(reason) => Self::Refused { reason: Reason::from_name(&reason), message, hint: text(HINT) },
-            None if super::is_transient(status.code()) => {
-                let message = if message.is_empty() { format!("{:?}", status.code()) } else { message };
-                Self::Unavailable { message }
-            }
+        let text = |key| status.metadata().get(key).and_then(|value| value.to_str().ok());
+        let message =
+            if status.message().is_empty() { format!("{:?}", status.code()) } else { status.message().to_owned() };
+        let reason = text(REASON_KEY).and_then(Reason::from_text);
+        let passes = match status.code() {
+            // A database that is away is a reason too, but one that passes.
+            Code::Unavailable | Code::Aborted | Code::ResourceExhausted => true,
+            // tonic says CANCELLED for its own time-outs, and UNKNOWN for some broken connections.
+            Code::Cancelled | Code::DeadlineExceeded | Code::Unknown => reason.is_none(),
+            _ => false,
+        };
+        match reason {
+            _ if passes => Self::Unavailable { message },
+            Some(reason) => Self::Refused { reason, message, hint: text(HINT_KEY).map(decode_hint) },
             None => Self::Failed { code: status.code(), message },
         }
     }
@@ -118,10 +89,13 @@ mod tests {
     #[test]
     fn reason_in_the_metadata_decides() {
         let mut status = Status::failed_precondition("attempt 1 lost its lease");
-        status.metadata_mut().insert(REASON, "TRIAL_LEASE_LOST".parse().unwrap());
+        status.metadata_mut().insert(REASON_KEY, "TRIAL_LEASE_LOST".parse().unwrap());
         let error = ClientError::from(status);
-        assert_eq!(error.reason(), Some(&Reason::LeaseLost));
-        assert!(!error.is_transient());
+        assert_eq!(error.reason(), Some(Reason::TrialLeaseLost));
+        assert!(!error.is_transient() && error.is_lost());
+        let mut status = Status::unavailable("the database failed");
+        status.metadata_mut().insert(REASON_KEY, "STORAGE".parse().unwrap());
+        assert!(ClientError::from(status).is_transient());
         assert!(ClientError::from(Status::unavailable("gone")).is_transient());
         assert!(ClientError::from(Status::cancelled("timeout expired")).is_transient());
         assert!(!ClientError::from(Status::internal("bug")).is_transient());
