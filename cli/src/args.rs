@@ -226,10 +226,10 @@ pub struct SynthArgs {
     /// Architecture; `llama` is the one of this version
     #[arg(long, default_value = "llama", value_name = "NAME")]
     pub arch: String,
-    /// Size: tiny, 15m, 110m
+    /// Size: `tiny`, `15m` or `110m`
     #[arg(long, default_value = "15m", value_name = "SIZE")]
     pub size: String,
-    /// Quantisation: q4_0, q8_0, f16
+    /// Quantisation: `q4_0`, `q8_0` or `f16`
     #[arg(long, default_value = "q4_0", value_name = "TYPE")]
     pub quant: String,
     /// Seed of the weights
@@ -275,7 +275,8 @@ fn parse_objective(text: &str) -> Result<Objective, String> {
 
 fn parse_state(text: &str) -> Result<fleetune_core::TrialState, String> {
     let names = || fleetune_core::TrialState::ALL.map(fleetune_core::TrialState::as_str).join(", ");
-    fleetune_core::TrialState::from_name(text).ok_or_else(|| format!("there is no state `{text}`; use one of {}", names()))
+    fleetune_core::TrialState::from_name(text)
+        .ok_or_else(|| format!("there is no state `{text}`; use one of {}", names()))
 }
 
 fn parse_setting(text: &str) -> Result<(String, Value), String> {

@@ -208,8 +208,9 @@ impl Client {
 fn llama_server(model: &str, fixed: &Params, params: &Params) -> CliResult<String> {
     let mut all = fixed.clone();
     all.extend(params.clone());
-    let settings = fleetune_core::runner::Settings::from_params(&all)
-        .map_err(|error| CliError::new(Exit::Unexpected, "the winner is no set of llama.cpp settings").because(error))?;
+    let settings = fleetune_core::runner::Settings::from_params(&all).map_err(|error| {
+        CliError::new(Exit::Unexpected, "the winner is no set of llama.cpp settings").because(error)
+    })?;
     let mut words = vec!["llama-server".to_owned(), "-m".to_owned(), quoted(model)];
     words.extend(settings.llama_server_args());
     Ok(words.join(" "))
@@ -312,7 +313,10 @@ fn trial(wire: v1::Trial) -> CliResult<TrialView> {
         fail_message,
         steps: wire.steps.iter().map(|step| (step.step, step.value)).collect(),
         attempt: wire.attempt,
-        seconds: wire.measured.and_then(|measured| convert::duration("measured", measured).ok()).map_or(0.0, |measured| measured.as_secs_f64()),
+        seconds: wire
+            .measured
+            .and_then(|measured| convert::duration("measured", measured).ok())
+            .map_or(0.0, |measured| measured.as_secs_f64()),
         started_at_us: micros(&wire.started_at),
         ended_at_us: micros(&wire.ended_at),
         turn: wire.turn,

@@ -69,12 +69,7 @@ pub struct TuneConfig {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            storage: String::new(),
-            format: "table".to_owned(),
-            runner: String::new(),
-            tune: TuneConfig::default(),
-        }
+        Self { storage: String::new(), format: "table".to_owned(), runner: String::new(), tune: TuneConfig::default() }
     }
 }
 
@@ -124,7 +119,8 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
             && !value.is_empty()
         {
             set(&mut table, key, &value).map_err(|why| {
-                CliError::new(Exit::Usage, format!("environment variable `{variable}` is set to `{value}`")).because(why)
+                CliError::new(Exit::Usage, format!("environment variable `{variable}` is set to `{value}`"))
+                    .because(why)
             })?;
             origin = format!("environment {variable}");
         }
@@ -221,7 +217,8 @@ pub fn data_folder() -> CliResult<PathBuf> {
 
 fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set(variable).filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(below_home)));
+    let base =
+        set(variable).filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(below_home)));
     base.map(|base| base.join("fleetune"))
 }
 

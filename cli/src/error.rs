@@ -89,9 +89,7 @@ impl CliError {
         let text = |key: &str| status.metadata().get(key).and_then(|value| value.to_str().ok());
         let reason = text(REASON_KEY).and_then(Reason::from_text);
         let exit = match reason {
-            Some(
-                Reason::InvalidArgument | Reason::NonFinite | Reason::Unimplemented | Reason::NoSpace,
-            ) => Exit::Usage,
+            Some(Reason::InvalidArgument | Reason::NonFinite | Reason::Unimplemented | Reason::NoSpace) => Exit::Usage,
             Some(
                 Reason::StudyNotFound
                 | Reason::StudyExists

@@ -40,7 +40,7 @@ pub struct StudyView {
     pub trials: Counts,
     /// Seconds stored in trials.
     pub spent_s: f64,
-    /// model_hash, executor, engine, device_class; null before the model was described.
+    /// `model_hash`, `executor`, `engine`, `device_class`; null before the model was described.
     pub pin: Option<fleetune_core::study::Pin>,
     /// Why the baseline is not the plain default; empty when it is.
     pub baseline_note: String,

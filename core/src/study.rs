@@ -78,11 +78,9 @@ impl StudyState {
         match next {
             Self::Preparing => false,
             Self::Active => matches!(self, Self::Preparing | Self::Paused | Self::Confirming | Self::Finished),
-            Self::Paused => matches!(self, Self::Active),
-            Self::Confirming => matches!(self, Self::Active),
+            Self::Paused | Self::Confirming => matches!(self, Self::Active),
             Self::Finished => matches!(self, Self::Active | Self::Confirming),
-            Self::Cancelled => !self.is_ended(),
-            Self::Failed => !self.is_ended(),
+            Self::Cancelled | Self::Failed => !self.is_ended(),
             Self::Archived => matches!(self, Self::Finished | Self::Cancelled | Self::Failed),
         }
     }

@@ -6,7 +6,7 @@ pub mod convert;
 pub mod reason;
 
 /// Generated from `proto/fleetune/v1`.
-#[expect(missing_docs, clippy::pedantic, reason = "generated code")]
+#[expect(missing_docs, clippy::pedantic, clippy::large_enum_variant, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("fleetune.v1");
 }

@@ -78,15 +78,8 @@ reasons! {
 
 /// A hint as a header value: everything but visible ASCII, and `%`, percent-encoded.
 pub fn encode_hint(hint: &str) -> String {
-    let mut encoded = String::with_capacity(hint.len());
-    for byte in hint.bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    hint.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Undoes [`encode_hint`]; what is not well-formed stays as it is.

@@ -46,11 +46,7 @@ pub fn inspect(file: &Path) -> CliResult<ModelView> {
     })?;
     let model = identity::inspect(&mut BufReader::new(opened))
         .map_err(|error| CliError::new(Exit::Usage, what()).because(error))?;
-    Ok(ModelView {
-        file: file.display().to_string(),
-        hash: model.hash.0,
-        metadata: model.metadata,
-    })
+    Ok(ModelView { file: file.display().to_string(), hash: model.hash.0, metadata: model.metadata })
 }
 
 fn show(view: &ModelView) -> String {

@@ -70,7 +70,10 @@ fn announcement(best: &BestView) -> String {
                 "The default configuration measured best; nothing faster was found.".to_owned()
             }
             (Some(winner), _) => {
-                format!("Trial {} measured best. It was not compared with the default in fresh processes.", winner.number)
+                format!(
+                    "Trial {} measured best. It was not compared with the default in fresh processes.",
+                    winner.number
+                )
             }
             (None, _) => String::new(),
         };

@@ -133,13 +133,16 @@ impl Progress {
     /// What the worker of this process does.
     pub fn agent(&mut self, event: &AgentEvent) {
         match event {
-            AgentEvent::JobStarted { kind: JobKind::Describe { .. }, .. } => "reading the model".clone_into(&mut self.doing),
-            AgentEvent::JobStarted { kind: JobKind::Trial { number, .. }, .. } => self.doing = format!("trial {number}"),
+            AgentEvent::JobStarted { kind: JobKind::Describe { .. }, .. } => {
+                "reading the model".clone_into(&mut self.doing)
+            }
+            AgentEvent::JobStarted { kind: JobKind::Trial { number, .. }, .. } => {
+                self.doing = format!("trial {number}")
+            }
             AgentEvent::JobStarted { kind: JobKind::Comparison { cells_left, .. }, .. } => self.compare(*cells_left),
             AgentEvent::WaitingForDevice { device } => {
                 self.say(&format!("  another measurement uses {device}; waiting for it"));
             }
-            AgentEvent::DeviceReady { .. } | AgentEvent::Registered { .. } => {}
             AgentEvent::CellStarted { cells_left, trial, .. } => {
                 self.doing = format!("trial {trial} again, in a fresh process");
                 if let Some(comparison) = &mut self.comparison {
@@ -149,8 +152,14 @@ impl Progress {
             AgentEvent::CellEnded { trial, result: Err(failure), .. } => {
                 self.say(&format!("  trial {trial} failed when measured again: {}", failure.message));
             }
-            AgentEvent::CellEnded { .. } | AgentEvent::JobEnded { .. } | AgentEvent::Loaded { .. } => {}
-            AgentEvent::Loading { progress } => self.doing = with_part(&self.doing, format!("loading {:.0} %", progress * 100.0)),
+            AgentEvent::CellEnded { .. }
+            | AgentEvent::DeviceReady { .. }
+            | AgentEvent::JobEnded { .. }
+            | AgentEvent::Loaded { .. }
+            | AgentEvent::Registered { .. } => {}
+            AgentEvent::Loading { progress } => {
+                self.doing = with_part(&self.doing, format!("loading {:.0} %", progress * 100.0))
+            }
             AgentEvent::Repetition { step, of, .. } => {
                 let part = match step {
                     Some((step, value)) => format!("repetition {step}/{of}, {} {}", number(*value), self.study.unit),
@@ -168,7 +177,8 @@ impl Progress {
 
     fn compare(&mut self, cells: u32) {
         let expected = self.typical().map(|typical| {
-            let repetitions = f64::from(self.study.workload.map_or(1, |workload| workload.repetitions + workload.warmup));
+            let repetitions =
+                f64::from(self.study.workload.map_or(1, |workload| workload.repetitions + workload.warmup));
             let warm = f64::from(self.study.workload.map_or(1, |workload| 1 + workload.warmup));
             format!(", about {}", seconds(typical * warm / repetitions * f64::from(cells)))
         });

@@ -66,7 +66,8 @@ pub fn study(study: &StudyView) -> String {
         ("baseline", study.baseline_note.clone()),
     ]);
     if !study.space.is_empty() {
-        let rows = study.space.iter().map(|(name, distribution)| vec![name.clone(), distribution.to_string()]).collect();
+        let rows =
+            study.space.iter().map(|(name, distribution)| vec![name.clone(), distribution.to_string()]).collect();
         text.push_str("\n\n");
         text.push_str(&table(&["PARAMETER", "SEARCHED"], &[], rows));
     }

@@ -1,8 +1,8 @@
 //! Trials.
 
+use fleetune_core::TrialState;
 use fleetune_core::measurement::{Metric, Summary};
 use fleetune_core::value::params_line;
-use fleetune_core::TrialState;
 
 use super::table::{number, pairs, seconds, table};
 use crate::view::{AttemptView, TrialView};

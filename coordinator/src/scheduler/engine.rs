@@ -319,15 +319,11 @@ impl Engine {
         };
         let entries = trials
             .iter()
-            .map(|params| match space.check_fixed(params) {
-                Ok(fixed) => Ok(NewWaiting { fixed, origin: Origin::Enqueued }),
-                Err(error) => Err(EngineError::Invalid {
-                    what: "fixed parameters".to_owned(),
-                    why: error.to_string(),
-                    hint: error.hint(),
-                }),
+            .map(|params| {
+                let fixed = super::prepare::check_queue_entry(space, params)?;
+                Ok(NewWaiting { fixed, origin: Origin::Enqueued })
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, EngineError>>()?;
         let trials = self.store.enqueue(record.id, request_id.to_owned(), entries, self.now()).await?;
         self.changed();
         Ok(trials)

@@ -43,19 +43,13 @@ impl Engine {
 
     async fn end_search(&self, id: StudyId, why: String, spec: Option<comparison::Spec>) -> Result<(), EngineError> {
         let now = self.now();
-        let result = match spec {
-            Some(spec) => {
-                let spec = serde_json::to_value(&spec).map_err(|error| EngineError::invalid("comparison", error))?;
-                self.store.create_comparison(id, spec, why, now).await.map(|_| ())
-            }
-            None => {
-                let update = StudyUpdate {
-                    expected: Some(StudyState::Active),
-                    state: Some((StudyState::Finished, why)),
-                    budget: None,
-                };
-                self.store.update_study(id, update, now).await.map(|_| ())
-            }
+        let result = if let Some(spec) = spec {
+            let spec = serde_json::to_value(&spec).map_err(|error| EngineError::invalid("comparison", error))?;
+            self.store.create_comparison(id, spec, why, now).await.map(|_| ())
+        } else {
+            let state = Some((StudyState::Finished, why));
+            let update = StudyUpdate { expected: Some(StudyState::Active), state, budget: None };
+            self.store.update_study(id, update, now).await.map(|_| ())
         };
         match result {
             // Another process ended it first: the same end.

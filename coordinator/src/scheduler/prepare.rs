@@ -107,10 +107,12 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
         .collect();
     let mut waiting = Vec::new();
     let baseline = point_of(&space, &defaults);
-    // Only a configuration that says everything is the baseline; the rest of another would be the sampler's.
-    let origin = if space.check(&baseline).is_ok() { Origin::Default } else { Origin::Enqueued };
-    if !baseline.is_empty() {
-        waiting.push(NewWaiting { fixed: baseline.clone(), origin });
+    if space.check(&baseline).is_ok() {
+        waiting.push(NewWaiting { fixed: baseline.clone(), origin: Origin::Default });
+    } else if check_queue_entry(&space, &baseline).is_ok() {
+        // It does not say everything (a person's space has no room for the default), so it is no baseline; still the
+        // part of the default that fits is a good first point.
+        waiting.push(NewWaiting { fixed: baseline.clone(), origin: Origin::Enqueued });
     }
     if !described.engine_fit.is_empty() {
         let mut fit = defaults.clone();
@@ -170,6 +172,19 @@ fn default_space(toml: &str, fixed: &Params) -> Result<SearchSpace, EngineError>
         builder = builder.forbid(forbid.expression(), forbid.why().unwrap_or_default());
     }
     builder.build().map_err(invalid)
+}
+
+/// The fixed part of a queue entry: known names, values in range, and at least one allowed configuration around it. A
+/// queue entry that nothing can complete would stop the queue for ever.
+pub fn check_queue_entry(space: &SearchSpace, params: &Params) -> Result<Params, EngineError> {
+    let invalid = |error: SpaceError| EngineError::Invalid {
+        what: "fixed parameters".to_owned(),
+        why: error.to_string(),
+        hint: error.hint(),
+    };
+    let fixed = space.check_fixed(params).map_err(invalid)?;
+    space.restrict(&fixed).map_err(invalid)?;
+    Ok(fixed)
 }
 
 /// `values` as a configuration of `space`: the active parameters whose value lies in their distribution; a default

@@ -19,7 +19,7 @@ use crate::storage::{
 const MAX_STUDIES: u32 = 1_000;
 
 /// Longest a worker may wait for a job in one call.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// A leased job with everything needed to do it.
 #[derive(Clone, Debug)]

@@ -70,7 +70,6 @@ fn store(error: &StoreError) -> Status {
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
         StoreError::WrongStudyState { .. } => (Code::FailedPrecondition, Reason::StudyState),
         StoreError::WrongTrialState { .. } => (Code::FailedPrecondition, Reason::TrialState),
-        StoreError::TrialEnded { .. } => (Code::FailedPrecondition, Reason::TrialEnded),
         StoreError::TrialLeased { .. } => (Code::FailedPrecondition, Reason::TrialLeased),
         StoreError::LeaseLost { .. } => (Code::FailedPrecondition, Reason::TrialLeaseLost),
         StoreError::TurnTaken { .. } => (Code::Aborted, Reason::Contended),
@@ -78,7 +77,9 @@ fn store(error: &StoreError) -> Status {
         StoreError::SchemaTooNew { .. } | StoreError::CannotOpen { .. } => (Code::Internal, Reason::Storage),
         StoreError::Corrupt { .. } => (Code::DataLoss, Reason::Storage),
         StoreError::Database(_) | StoreError::Busy(_) => (Code::Unavailable, Reason::Storage),
-        StoreError::JobEnded(_) | StoreError::RoundTaken { .. } => (Code::FailedPrecondition, Reason::TrialEnded),
+        StoreError::TrialEnded { .. } | StoreError::JobEnded(_) | StoreError::RoundTaken { .. } => {
+            (Code::FailedPrecondition, Reason::TrialEnded)
+        }
         StoreError::TooLarge { .. } => (Code::InvalidArgument, Reason::InvalidArgument),
     };
     let hint = match error {

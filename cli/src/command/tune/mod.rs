@@ -143,7 +143,9 @@ fn mismatch(name: &str, obstacles: Vec<String>) -> CliError {
         exit: Exit::NotFoundOrConflict,
         what: format!("study `{name}` cannot go on with this engine on this machine"),
         causes: obstacles,
-        hint: Some("use the engine and machine it began with, or begin anew with `--fresh` or another `--study`".to_owned()),
+        hint: Some(
+            "use the engine and machine it began with, or begin anew with `--fresh` or another `--study`".to_owned(),
+        ),
         reason: None,
     }
 }

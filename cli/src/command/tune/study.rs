@@ -123,4 +123,3 @@ fn space_line(space: &Distributions) -> String {
 fn single(study: &StudyView, name: &str) -> Option<fleetune_core::Value> {
     study.space.get(name).filter(|distribution| distribution.is_single()).map(|distribution| distribution.value_at(0))
 }
-
