@@ -55,7 +55,6 @@ fn main() -> ExitCode {
             if script.flag("ignore_sigterm") && std::env::var_os(IGNORING).is_none() {
                 return again_ignoring_sigterm(line.trim());
             }
-            die_with_parent();
             journal(&model, &script, "begin");
             bench(&model, &settings, &workload, seed, &script);
             journal(&model, &script, "end");
@@ -98,21 +97,6 @@ fn journal(model: &str, script: &Script, what: &str) {
         file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the journal can be written");
     }
 }
-
-/// Ends this process soon after its parent is gone.
-#[cfg(unix)]
-fn die_with_parent() {
-    let parent = std::os::unix::process::parent_id();
-    std::thread::spawn(move || {
-        while std::os::unix::process::parent_id() == parent {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::process::exit(0);
-    });
-}
-
-#[cfg(not(unix))]
-fn die_with_parent() {}
 
 fn info() -> Event {
     let engine = engine_script();

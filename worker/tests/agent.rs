@@ -433,6 +433,40 @@ fn deep_model() -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn exchanged_runner_is_registered_as_another_engine() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let runner = folder.path().join("runner");
+    std::fs::hard_link(RUNNER, &runner).unwrap();
+    let mut world = World::on(machine(), runner.clone(), "{}", Vec::new(), |_| ()).await;
+    let registered = |heard: &Heard| match heard {
+        Heard::Register(registration) => Some(registration.executors["llama-cpp"].clone()),
+        _ => None,
+    };
+    let first = world.coordinator.until(registered).await;
+    // The scripted engine's version lies beside the program; a program of another name has another one beside it.
+    std::fs::write(folder.path().join("other.engine.json"), r#"{"version":"2"}"#).unwrap();
+    let script = format!("#!/bin/sh\nexec '{}'\n", folder.path().join("other").display());
+    std::fs::hard_link(RUNNER, folder.path().join("other")).unwrap();
+    std::fs::remove_file(&runner).unwrap();
+    world.coordinator.with(|state| state.jobs.push_back(job(trial(&[]))));
+    let JobEnd::Failed(failure) = world.end().await else { panic!("there is no runner") };
+    assert!(failure.message.contains("could not be started"), "{}", failure.message);
+    let idle = world.event(|event| match event {
+        AgentEvent::Idle { obstacles } if !obstacles.is_empty() => Some(obstacles),
+        _ => None,
+    });
+    assert!(idle.await[0].contains("could not be started"));
+    // Written elsewhere first: nobody must start half a program.
+    let new = folder.path().join("new");
+    std::fs::write(&new, script).unwrap();
+    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(&new, &runner).unwrap();
+    let second = world.coordinator.until(|heard| registered(heard).filter(|engine| *engine != first)).await;
+    assert!(second.starts_with("scripted 2"), "{second}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn missing_runner_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let config = AgentConfig {

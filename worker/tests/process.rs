@@ -78,14 +78,16 @@ async fn child_that_ignores_sigterm_is_killed_with_its_children() {
     let file = folder.path().join("pid");
     // The grandchild ignores SIGTERM too, and keeps the pipes open.
     let script = format!(
-        "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $! > '{}'; while :; do sleep 1; done",
+        "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $! > '{}'; \
+         echo '{{\"event\":\"loading\",\"progress\":0.5}}'; while :; do sleep 1; done",
         file.display()
     );
-    let transcript = run_shell(&script, Duration::from_millis(500)).await;
-    assert!(matches!(transcript.cause, Cause::TimeLimit), "{:?}", transcript.cause);
+    let (transcript, events) = play(shell(&script, DEADLINE), |_| Some(Stop::Cancelled)).await;
+    assert_eq!(events.len(), 1);
+    assert!(matches!(transcript.cause, Cause::Stopped(Stop::Cancelled)), "{:?}", transcript.cause);
     assert_eq!(transcript.stopped_by, Rung::Sigkill);
     assert_eq!(transcript.exit, Exit::Signal(9));
-    assert!(transcript.wall >= Duration::from_secs(1), "{:?}", transcript.wall);
+    assert!(transcript.wall >= Duration::from_millis(500), "{:?}", transcript.wall);
     let grandchild: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
     gone(grandchild).await;
 }
@@ -227,20 +229,21 @@ async fn every_bad_end_has_its_kind() {
 }
 
 #[tokio::test]
-async fn hanging_runner_is_a_timeout_even_when_it_ignores_sigterm() {
+async fn hanging_runner_is_a_timeout() {
     let folder = tempfile::tempdir().unwrap();
-    let limit = Duration::from_millis(1500);
+    let limit = Duration::from_millis(500);
     let (run, _) = scripted(folder.path(), r#"{"mode":"hang"}"#, limit, None).await;
     assert_eq!((kind(&run), run.stopped_by), (FailKind::Timeout, Rung::Sigterm));
-    let (run, _) = scripted(folder.path(), r#"{"mode":"hang","ignore_sigterm":true}"#, limit, None).await;
-    assert_eq!((kind(&run), run.stopped_by), (FailKind::Timeout, Rung::Sigkill));
 }
 
 #[tokio::test]
-async fn stopped_runner_says_why_it_was_stopped() {
+async fn stopped_runner_says_why_it_was_stopped_and_which_rung_it_took() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, _) = scripted(folder.path(), r#"{"mode":"hang"}"#, DEADLINE, Some(Stop::Cancelled)).await;
+    let stop = Some(Stop::Cancelled);
+    let (run, _) = scripted(folder.path(), r#"{"mode":"hang"}"#, DEADLINE, stop).await;
     assert_eq!((run.ended, run.stopped_by), (Ended::Stopped(Stop::Cancelled), Rung::Sigterm));
+    let (run, _) = scripted(folder.path(), r#"{"mode":"hang","ignore_sigterm":true}"#, DEADLINE, stop).await;
+    assert_eq!((run.ended, run.stopped_by), (Ended::Stopped(Stop::Cancelled), Rung::Sigkill));
 }
 
 #[tokio::test]

@@ -195,8 +195,20 @@ impl Agent {
                     continue;
                 }
             }
-            if session.refresh_engine().await? && self.register().await?.is_none() {
-                return Ok(None);
+            match session.refresh_engine().await {
+                Ok(false) => {}
+                Ok(true) => {
+                    if self.register().await?.is_none() {
+                        return Ok(None);
+                    }
+                }
+                // It may be on its way to be replaced by a newer one.
+                Err(error) => {
+                    tracing::error!(%error, "runner does not answer");
+                    self.idle(told, vec![error.to_string()]);
+                    self.pause(&mut pause).await;
+                    continue;
+                }
             }
             let answer = tokio::select! {
                 biased;
@@ -213,10 +225,7 @@ impl Agent {
                         *told = None;
                         return Ok(Some(job));
                     }
-                    if told.as_ref() != Some(&obstacles) {
-                        session.tell(AgentEvent::Idle { obstacles: obstacles.clone() });
-                        *told = Some(obstacles);
-                    }
+                    self.idle(told, obstacles);
                     // The wait is the server's; this only keeps one that does not wait from being flooded.
                     let mut pause = FIRST_PAUSE;
                     self.pause(&mut pause).await;
@@ -233,6 +242,14 @@ impl Agent {
                     self.pause(&mut pause).await;
                 }
             }
+        }
+    }
+
+    /// Says why there is no job, once for each new reason.
+    fn idle(&self, told: &mut Option<Vec<String>>, obstacles: Vec<String>) {
+        if told.as_ref() != Some(&obstacles) {
+            self.session.tell(AgentEvent::Idle { obstacles: obstacles.clone() });
+            *told = Some(obstacles);
         }
     }
 
