@@ -133,6 +133,11 @@ impl LiveStudy {
         lease: Option<(WorkerId, Duration)>,
         now: Timestamp,
     ) -> Result<Vec<Started>, EngineError> {
+        // The call may be repeated, whatever the study has come to since.
+        let known = self.store.started_by(self.record.id, request_id).await?;
+        if !known.is_empty() {
+            return Ok(known);
+        }
         for _ in 0..MAX_CONFLICTS {
             self.catch_up().await?;
             self.check_active()?;

@@ -145,7 +145,7 @@ impl Engine {
         worker: &WorkerRecord,
         request_id: &str,
     ) -> Result<Option<Assignment>, EngineError> {
-        match self.store.claim(study.id, &worker.id, self.rules(), self.now()).await? {
+        match self.store.claim(study.id, &worker.id, request_id, self.rules(), self.now()).await? {
             Claimed::Job { job, trial, lease } => {
                 let work = self.work(&job, trial, lease.token).await?;
                 return Ok(work.map(|work| Assignment { lease, study: study.name.clone(), benchmark, work }));

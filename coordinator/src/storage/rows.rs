@@ -144,7 +144,16 @@ pub(super) trait JobRows {
     async fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptRow>>;
     async fn attempt(&mut self, job: JobId, attempt: Attempt) -> Result<Option<AttemptRow>>;
     async fn attempt_records(&mut self, job: JobId) -> Result<Vec<AttemptRecord>>;
-    async fn insert_attempt(&mut self, job: JobId, attempt: &AttemptRow, now: Timestamp) -> Result<()>;
+    /// The attempt that `request` claimed, with its job.
+    async fn claimed_by(&mut self, request: &str) -> Result<Option<(JobId, AttemptRow)>>;
+    /// `claimed_by`: the request that claims it; none for the first attempt of a trial.
+    async fn insert_attempt(
+        &mut self,
+        job: JobId,
+        attempt: &AttemptRow,
+        claimed_by: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()>;
     async fn end_attempt(&mut self, job: JobId, attempt: Attempt, state: AttemptState, now: Timestamp) -> Result<()>;
     /// `detail` is JSON.
     async fn save_detail(&mut self, job: JobId, attempt: Attempt, detail: &str) -> Result<()>;

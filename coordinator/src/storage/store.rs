@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::operations::{
     CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation, Finish,
     FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register, Release, RenewLeases, Report,
-    SetAttribute, Start, UpdateStudy,
+    SetAttribute, Start, UpdateStudy, started_by,
 };
 use super::queue::Queue;
 use super::record::{
@@ -274,18 +274,28 @@ impl Store {
         self.run(Start { trials: start, secrets, now }).await
     }
 
+    /// What [`Self::start`] gave for `request_id`, with the trials as they are now; nothing when it started none.
+    pub async fn started_by(&self, study: StudyId, request_id: &str) -> Result<Vec<Started>, StoreError> {
+        let mut rows = self.read().await?;
+        started_by(&mut *rows, study, request_id).await
+    }
+
     /// Hands out a job of `study`: a trial whose lease ended, else its comparison, else its describe job. Claiming
     /// raises the attempt.
+    ///
+    /// The same `request_id` again gives the same lease while it holds, and nothing afterwards.
     ///
     /// A trial that was lost by two different workers or `max_attempts` times ends as `worker_lost` instead.
     pub async fn claim(
         &self,
         study: StudyId,
         worker: &WorkerId,
+        request_id: &str,
         rules: LeaseRules,
         now: Timestamp,
     ) -> Result<Claimed, StoreError> {
-        self.run(Claim { study, worker: worker.clone(), rules, secret: secret()?, now }).await
+        let (worker, request_id) = (worker.clone(), request_id.to_owned());
+        self.run(Claim { study, worker, request_id, rules, secret: secret()?, now }).await
     }
 
     /// Renews leases and notes a sign of life. Sets no revision.

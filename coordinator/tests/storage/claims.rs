@@ -70,11 +70,25 @@ pub async fn a_stale_attempt_is_refused_and_its_data_kept(db: Db) {
     assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
 }
 
+pub async fn a_repeated_claim_gives_the_same_lease(db: Db) {
+    let study = db.study("a").await;
+    db.leased(&study, "w", 0).await;
+    let claim = async |request, now| db.store.claim(study.id, &worker("v"), request, rules(), at(now)).await.unwrap();
+    let (first, trial, lease) = job(claim("r", 40).await);
+    assert_eq!(job(claim("r", 41).await), (first, trial, lease.clone()));
+    assert_eq!(claim("s", 41).await, Claimed::Nothing);
+    // What the request got is gone: it does not get anything else.
+    db.store.release(lease.token, at(42)).await.unwrap();
+    assert_eq!(claim("r", 43).await, Claimed::Nothing);
+    assert_eq!(job(claim("s", 44).await).2.token.attempt, Attempt(3));
+}
+
 pub async fn nothing_is_handed_out_within_a_gap_in_service(db: Db) {
     let study = db.study("a").await;
     let (_, token) = db.leased(&study, "w", 0).await;
     let gap = LeaseRules { not_before: at(100), ..rules() };
-    let claim = async |now| db.store.claim(study.id, &worker("v"), gap, at(now)).await.unwrap();
+    let claim =
+        async |now| db.store.claim(study.id, &worker("v"), &format!("claim at {now}"), gap, at(now)).await.unwrap();
     assert_eq!(claim(29).await, Claimed::Nothing);
     assert_eq!(claim(30).await, Claimed::NotBefore(at(100)));
     assert_eq!(claim(99).await, Claimed::NotBefore(at(100)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fleetune_coordinator::storage::testing::PrivatePostgres;
@@ -83,7 +84,13 @@ impl Db {
     }
 
     pub async fn claim(&self, study: &StudyRecord, name: &str, seconds: i64) -> Claimed {
-        self.store.claim(study.id, &worker(name), rules(), at(seconds)).await.unwrap()
+        self.claim_at(study, name, at(seconds)).await
+    }
+
+    pub async fn claim_at(&self, study: &StudyRecord, name: &str, now: Timestamp) -> Claimed {
+        static REQUESTS: AtomicU64 = AtomicU64::new(0);
+        let request = format!("claim-{}", REQUESTS.fetch_add(1, Ordering::Relaxed));
+        self.store.claim(study.id, &worker(name), &request, rules(), now).await.unwrap()
     }
 
     pub async fn enqueue(&self, study: &StudyRecord, request: &str, count: i64) -> Vec<TrialRecord> {

@@ -210,7 +210,7 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
                     expected = Some(index);
                     break;
                 }
-                let claimed = db.store.claim(study.id, &worker(&name), rules(), now).await.unwrap();
+                let claimed = db.claim_at(&study, &name, now).await;
                 match (claimed, expected) {
                     (Claimed::Nothing, None) => {}
                     (Claimed::Job { trial: Some(got), lease, .. }, Some(index)) => {

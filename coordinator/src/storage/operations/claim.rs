@@ -12,6 +12,7 @@ use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead};
 pub(in crate::storage) struct Claim {
     pub study: StudyId,
     pub worker: WorkerId,
+    pub request_id: String,
     pub rules: LeaseRules,
     pub secret: u64,
     pub now: Timestamp,
@@ -27,6 +28,9 @@ impl Operation for Claim {
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<Claimed, StoreError> {
         let mut head = need_head(rows, self.study).await?;
+        if let Some(claimed) = self.repeated(rows).await? {
+            return Ok(claimed);
+        }
         let serves_trials = matches!(head.state, StudyState::Active | StudyState::Paused | StudyState::Confirming);
         let by_time = self.now >= self.rules.not_before;
         if serves_trials {
@@ -57,6 +61,27 @@ impl Operation for Claim {
 }
 
 impl Claim {
+    /// The lease that this very request got before, while it holds.
+    async fn repeated(&self, rows: &mut dyn Rows) -> Result<Option<Claimed>, StoreError> {
+        let Some((id, attempt)) = rows.claimed_by(&self.request_id).await? else {
+            return Ok(None);
+        };
+        let job = need_job(rows, id).await?;
+        let holds = job.record.state == JobState::Leased && job.record.attempt == attempt.attempt && !job.lease_ended;
+        let Some(expires_at) = job.record.expires_at.filter(|_| holds && job.record.study == self.study) else {
+            return Ok(Some(Claimed::Nothing));
+        };
+        let trial = match job.record.trial {
+            None => None,
+            Some(number) => {
+                let trial = need_trial(rows, self.study, number).await?;
+                Some(Box::new(whole(rows, trial.record).await?))
+            }
+        };
+        let token = LeaseToken { job: id, attempt: attempt.attempt, secret: attempt.secret };
+        Ok(Some(Claimed::Job { job: Box::new(job.record), trial, lease: Lease { token, expires_at } }))
+    }
+
     /// Whether the lease of `job` has ended, by a rule or by time.
     fn has_ended(&self, job: &JobRow, by_time: bool) -> bool {
         let ran_out = job.record.expires_at.is_some_and(|expires_at| expires_at <= self.now);
@@ -110,7 +135,7 @@ impl Claim {
             state: AttemptState::Open,
             has_detail: false,
         };
-        rows.insert_attempt(job.record.id, &row, self.now).await?;
+        rows.insert_attempt(job.record.id, &row, Some(&self.request_id), self.now).await?;
         rows.save_job(&job).await?;
         let token = LeaseToken { job: job.record.id, attempt, secret: self.secret };
         Ok((job, Lease { token, expires_at }))

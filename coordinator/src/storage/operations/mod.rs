@@ -27,7 +27,7 @@ pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};
 pub(super) use lease::{Release, RenewLeases};
 pub(super) use prepare::{FailPreparation, Prepare};
 pub(super) use reap::Reap;
-pub(super) use start::{Enqueue, Start};
+pub(super) use start::{Enqueue, Start, started_by};
 pub(super) use study::{CreateStudy, DeleteStudy, UpdateStudy};
 pub(super) use trial::{CancelTrial, Finish, Report};
 pub(super) use worker::{Drain, Register};

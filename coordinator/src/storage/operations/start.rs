@@ -104,9 +104,9 @@ impl Operation for Start {
     async fn apply(&self, rows: &mut dyn Rows) -> Result<Vec<Started>, StoreError> {
         let start = &self.trials;
         let mut head = need_head(rows, start.study).await?;
-        let known = rows.trials_started_by(start.study, &start.request_id).await?;
+        let known = started_by(rows, start.study, &start.request_id).await?;
         if !known.is_empty() {
-            return self.repeated(rows, known).await;
+            return Ok(known);
         }
         if head.state != StudyState::Active {
             return Err(wrong_state(&head, "start a trial"));
@@ -202,28 +202,32 @@ impl Start {
         let id = rows.insert_job(&job, self.now).await?;
         let secret = self.secrets.get(index).copied().unwrap_or_default();
         let row = AttemptRow { attempt, worker: worker.clone(), secret, state: AttemptState::Open, has_detail: false };
-        rows.insert_attempt(id, &row, self.now).await?;
+        rows.insert_attempt(id, &row, None, self.now).await?;
         trial.job = Some(id);
         trial.attempt = attempt;
         Ok(Lease { token: LeaseToken { job: id, attempt, secret }, expires_at })
     }
+}
 
-    /// The answer that the first call with this request got, with the trials as they are now.
-    async fn repeated(&self, rows: &mut dyn Rows, trials: Vec<TrialRecord>) -> Result<Vec<Started>, StoreError> {
-        let mut started = Vec::with_capacity(trials.len());
-        for trial in trials {
-            let lease = match trial.job {
-                None => None,
-                Some(id) => {
-                    let expires_at = rows.job(id).await?.and_then(|job| job.record.expires_at);
-                    rows.attempt(id, Attempt(1)).await?.map(|first| Lease {
-                        token: LeaseToken { job: id, attempt: first.attempt, secret: first.secret },
-                        expires_at: expires_at.unwrap_or(self.now),
-                    })
-                }
-            };
-            started.push(Started { trial: whole(rows, trial).await?, lease });
-        }
-        Ok(started)
+/// The answer that the first call with `request` got, with the trials as they are now; nothing when there was none.
+pub(in crate::storage) async fn started_by(
+    rows: &mut dyn Rows,
+    study: StudyId,
+    request: &str,
+) -> Result<Vec<Started>, StoreError> {
+    let mut started = Vec::new();
+    for trial in rows.trials_started_by(study, request).await? {
+        let lease = match trial.job {
+            None => None,
+            Some(id) => {
+                let expires_at = rows.job(id).await?.and_then(|job| job.record.expires_at);
+                rows.attempt(id, Attempt(1)).await?.map(|first| Lease {
+                    token: LeaseToken { job: id, attempt: first.attempt, secret: first.secret },
+                    expires_at: expires_at.unwrap_or_default(),
+                })
+            }
+        };
+        started.push(Started { trial: whole(rows, trial).await?, lease });
     }
+    Ok(started)
 }

@@ -146,14 +146,34 @@ impl JobRows for SqliteRows {
         attempts.into_iter().map(RawAttemptRecord::record).collect()
     }
 
-    async fn insert_attempt(&mut self, job: JobId, attempt: &AttemptRow, now: Timestamp) -> Result<(), StoreError> {
+    async fn claimed_by(&mut self, request: &str) -> Result<Option<(JobId, AttemptRow)>, StoreError> {
+        let job = query_scalar("SELECT job_id FROM attempt WHERE claimed_by = ?1").bind(request);
+        let Some(job) = job.fetch_optional(&mut *self.tx).await.map_err(database)?.map(JobId) else {
+            return Ok(None);
+        };
+        let attempt = query_as::<_, RawAttempt>(
+            "SELECT attempt, worker, secret, state, detail IS NOT NULL AS has_detail FROM attempt \
+             WHERE claimed_by = ?1",
+        );
+        let attempt = attempt.bind(request).fetch_one(&mut *self.tx).await.map_err(database)?;
+        Ok(Some((job, attempt.row()?)))
+    }
+
+    async fn insert_attempt(
+        &mut self,
+        job: JobId,
+        attempt: &AttemptRow,
+        claimed_by: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.dirty = true;
         let insert = query(
-            "INSERT INTO attempt (job_id, attempt, worker, secret, state, started_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO attempt (job_id, attempt, worker, secret, state, started_at, claimed_by) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         );
         let insert = insert.bind(job.0).bind(i64::from(attempt.attempt.0)).bind(&attempt.worker.0);
-        let insert = insert.bind(attempt.secret.cast_signed()).bind(attempt.state.as_str()).bind(now.0);
+        let insert =
+            insert.bind(attempt.secret.cast_signed()).bind(attempt.state.as_str()).bind(now.0).bind(claimed_by);
         insert.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 

@@ -1,0 +1,8 @@
+//! The services as clients see them: over the in-process transport, on real databases.
+
+mod service {
+    pub mod ask;
+    pub mod harness;
+    pub mod replicas;
+    pub mod worker;
+}

@@ -1,0 +1,315 @@
+//! Workers as the coordinator sees them: describe, trials, comparison; leases lost and returned; machines that differ.
+
+use std::collections::BTreeMap;
+
+use fleetune_core::inventory::Cpu;
+use fleetune_core::{Inventory, Workload};
+use fleetune_model::ModelMetadata;
+use fleetune_proto::reason::Reason;
+use fleetune_proto::v1;
+
+use super::harness::{Server, database, fresh_id, reason};
+
+const ENGINE: &str = "scripted 1";
+
+fn inventory() -> Inventory {
+    Inventory {
+        os: "linux".to_owned(),
+        host: "h".to_owned(),
+        boot_id: "b".to_owned(),
+        cpu: Cpu { model: "cpu".to_owned(), physical_cores: 4, logical_cpus: 8 },
+        ram_mib: 16_384,
+        ..Inventory::default()
+    }
+}
+
+fn model_config(trials: u32, confirm: bool) -> v1::StudyConfig {
+    let workload = Workload { prompt: 64, gen_tokens: 16, repetitions: 2, warmup: 1 };
+    v1::StudyConfig {
+        directions: vec![v1::Direction::Maximize.into()],
+        budget: Some(v1::Budget { trials: Some(trials), ..v1::Budget::default() }),
+        benchmark: Some(v1::Benchmark {
+            model: "m.gguf".to_owned(),
+            executor: "llama-cpp".to_owned(),
+            workload: Some(v1::Workload {
+                prompt: workload.prompt,
+                r#gen: workload.gen_tokens,
+                repetitions: workload.repetitions,
+                warmup: workload.warmup,
+            }),
+            objective: v1::Objective::Decode.into(),
+            timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            confirm,
+            ..v1::Benchmark::default()
+        }),
+        ..v1::StudyConfig::default()
+    }
+}
+
+fn worker_id(name: char) -> String {
+    std::iter::repeat_n(name, 32).collect()
+}
+
+async fn register(server: &mut Server, name: char, engine: &str) {
+    let request = v1::RegisterRequest {
+        worker_id: worker_id(name),
+        name: name.to_string(),
+        inventory_json: serde_json::to_string(&inventory()).unwrap(),
+        executors: [("llama-cpp".to_owned(), engine.to_owned())].into(),
+        ..v1::RegisterRequest::default()
+    };
+    server.workers.register(request).await.unwrap();
+}
+
+async fn acquire(server: &mut Server, name: char) -> v1::AcquireResponse {
+    let request =
+        v1::AcquireRequest { worker_id: worker_id(name), request_id: fresh_id(), ..v1::AcquireRequest::default() };
+    server.workers.acquire(request).await.unwrap().into_inner()
+}
+
+async fn job(server: &mut Server, name: char) -> v1::Job {
+    let mut acquired = acquire(server, name).await;
+    assert_eq!(acquired.jobs.len(), 1, "{:?}", acquired.obstacles);
+    acquired.jobs.remove(0)
+}
+
+fn token(job: &v1::Job) -> String {
+    job.lease.as_ref().unwrap().token.clone()
+}
+
+async fn finish(server: &mut Server, job: &v1::Job, outcome: v1::finish_request::Outcome, samples: &[f64]) {
+    let decode = v1::MetricSamples { metric: "decode_tok_s".to_owned(), values: samples.to_vec() };
+    let detail = v1::AttemptDetail { samples: vec![decode], ..v1::AttemptDetail::default() };
+    let request = v1::FinishRequest { lease_token: token(job), outcome: Some(outcome), detail: Some(detail) };
+    server.workers.finish(request).await.unwrap();
+}
+
+fn description() -> v1::finish_request::Outcome {
+    let model = ModelMetadata {
+        architecture: "llama".to_owned(),
+        block_count: 4,
+        context_length: 4096,
+        embedding_length: 256,
+        head_count: 8,
+        head_count_kv: 4,
+        tensor_bytes: 1 << 21,
+        file_bytes: 1 << 21,
+        ..ModelMetadata::default()
+    };
+    v1::finish_request::Outcome::Described(v1::Description {
+        model_json: serde_json::to_string(&model).unwrap(),
+        inventory_json: serde_json::to_string(&inventory()).unwrap(),
+        pin: Some(v1::Pin {
+            model_hash: "hash".to_owned(),
+            executor: "llama-cpp".to_owned(),
+            engine: ENGINE.to_owned(),
+            device_class: inventory().device_class(),
+        }),
+        ..v1::Description::default()
+    })
+}
+
+fn complete() -> v1::finish_request::Outcome {
+    let state = v1::TrialState::Complete.into();
+    v1::finish_request::Outcome::Trial(v1::TrialOutcome { state, failure: None, seconds: 1.0 })
+}
+
+/// A study whose model is described, with worker `a`.
+async fn prepared(server: &mut Server, trials: u32, confirm: bool) {
+    server.create("s", model_config(trials, confirm)).await.unwrap();
+    register(server, 'a', ENGINE).await;
+    let describe = job(server, 'a').await;
+    assert!(matches!(describe.work, Some(v1::job::Work::Describe(_))));
+    finish(server, &describe, description(), &[]).await;
+}
+
+fn trial(job: &v1::Job) -> (i64, BTreeMap<String, v1::Value>) {
+    match &job.work {
+        Some(v1::job::Work::Trial(trial)) => (trial.number, trial.params.clone()),
+        other => panic!("no trial: {other:?}"),
+    }
+}
+
+/// Decode speed by thread count alone: more threads, more speed.
+fn speed(params: &BTreeMap<String, v1::Value>) -> f64 {
+    match params["n_threads"].kind {
+        Some(v1::value::Kind::Int(threads)) => 10.0 * threads as f64,
+        _ => panic!("n_threads is no integer"),
+    }
+}
+
+#[tokio::test]
+async fn asks_wait_for_the_description_and_trial_0_is_the_default() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    server.create("s", model_config(5, false)).await.unwrap();
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Preparing);
+    assert_eq!(reason(&server.ask("s", 1).await.unwrap_err()), Reason::StudyPreparing);
+    register(&mut server, 'a', ENGINE).await;
+    let describe = job(&mut server, 'a').await;
+    finish(&mut server, &describe, description(), &[]).await;
+    let study = server.study("s").await;
+    assert_eq!(study.state(), v1::StudyState::Active);
+    assert_eq!(study.pin.unwrap().engine, ENGINE);
+    let first = job(&mut server, 'a').await;
+    assert_eq!(trial(&first).0, 0);
+    let trials = server.trials("s").await;
+    assert_eq!(trials[0].origin(), v1::TrialOrigin::Default);
+    assert_eq!(trials[0].params["n_threads"], super::harness::value(4));
+}
+
+#[tokio::test]
+async fn the_value_is_the_median_of_the_repetitions_and_the_comparison_has_the_last_word() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 6, true).await;
+    for _ in 0..6 {
+        let job = job(&mut server, 'a').await;
+        let (_, params) = trial(&job);
+        finish(&mut server, &job, complete(), &[speed(&params), speed(&params) + 1.0]).await;
+    }
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Confirming);
+    let comparison = job(&mut server, 'a').await;
+    let Some(v1::job::Work::Comparison(work)) = &comparison.work else {
+        panic!("no comparison: {comparison:?}");
+    };
+    assert_eq!(work.candidates.iter().filter(|candidate| candidate.baseline).count(), 1);
+    let mut next = work.next.clone();
+    let mut rounds = 0;
+    while let Some(round) = next {
+        let cells = round
+            .order
+            .iter()
+            .map(|&index| {
+                let candidate = &work.candidates[index as usize];
+                let noise = 1.0 + 0.001 * f64::from(round.round % 3);
+                v1::Cell { candidate: index, value: Some(speed(&candidate.params) * noise), ..v1::Cell::default() }
+            })
+            .collect();
+        let request = v1::RecordRoundRequest { lease_token: token(&comparison), round: round.round, cells };
+        next = server.workers.record_round(request).await.unwrap().into_inner().next;
+        rounds += 1;
+    }
+    let study = server.study("s").await;
+    assert_eq!(study.state(), v1::StudyState::Finished);
+    let best = server.studies.best(v1::BestRequest { study: "s".to_owned(), count: 5 }).await.unwrap().into_inner();
+    let verdict = best.comparison.unwrap();
+    assert_eq!(verdict.rounds, rounds);
+    assert_eq!(verdict.baseline, Some(0));
+    let gain = verdict.gain.unwrap();
+    assert!(gain.pairs >= 8 && gain.low <= gain.ratio && gain.ratio <= gain.high, "{gain:?}");
+    let winner = best.winner.unwrap();
+    let expected = if verdict.proven { verdict.challenger } else { verdict.baseline };
+    assert_eq!(Some(winner.number), expected);
+    assert_eq!(best.baseline.unwrap().values, [40.5]);
+}
+
+#[tokio::test]
+async fn a_returning_worker_gets_its_trial_again_before_anything_fresh() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 5, false).await;
+    let lost = job(&mut server, 'a').await;
+    register(&mut server, 'a', ENGINE).await;
+    let again = job(&mut server, 'a').await;
+    assert_eq!(trial(&again), trial(&lost));
+    assert_eq!(again.lease.as_ref().unwrap().attempt, 2);
+    // The first attempt is over: its result is refused, and kept.
+    let request = v1::FinishRequest {
+        lease_token: token(&lost),
+        outcome: Some(complete()),
+        detail: Some(v1::AttemptDetail::default()),
+    };
+    assert_eq!(reason(&server.workers.finish(request).await.unwrap_err()), Reason::TrialLeaseLost);
+    finish(&mut server, &again, complete(), &[1.0, 2.0]).await;
+    let request = v1::GetTrialRequest { study: "s".to_owned(), number: 0 };
+    let ended = server.studies.get_trial(request).await.unwrap().into_inner().trial.unwrap();
+    let states: Vec<_> = ended.attempts.iter().map(|attempt| attempt.state.as_str()).collect();
+    assert_eq!((ended.values.as_slice(), states), (&[1.5][..], vec!["lost", "finished"]));
+}
+
+#[tokio::test]
+async fn a_leased_trial_is_written_by_its_holder_alone() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 5, false).await;
+    job(&mut server, 'a').await;
+    assert_eq!(reason(&server.tell("s", 0, 1.0).await.unwrap_err()), Reason::TrialLeased);
+    assert_eq!(reason(&server.report("s", 0, 1, 1.0).await.unwrap_err()), Reason::TrialLeased);
+}
+
+#[tokio::test]
+async fn a_cancelled_trial_is_over_and_its_worker_hears_of_it() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 5, false).await;
+    let job = job(&mut server, 'a').await;
+    let request = v1::CancelTrialRequest { study: "s".to_owned(), number: 0 };
+    server.studies.cancel_trial(request).await.unwrap();
+    let request = v1::HeartbeatRequest { worker_id: worker_id('a'), tokens: vec![token(&job)] };
+    let beat = server.workers.heartbeat(request).await.unwrap().into_inner();
+    assert_eq!(beat.leases[0].state(), v1::LeaseState::Cancelled);
+}
+
+#[tokio::test]
+async fn another_engine_gets_nothing_and_the_study_says_why() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 5, false).await;
+    register(&mut server, 'b', "scripted 2").await;
+    let refused = acquire(&mut server, 'b').await;
+    assert_eq!(refused.jobs, []);
+    assert!(refused.obstacles[0].contains("pinned to the engine `scripted 1`"), "{:?}", refused.obstacles);
+    // Worker `a` fits, so there is no obstacle for the study as a whole.
+    assert_eq!(server.study("s").await.obstacles, Vec::<String>::new());
+    register(&mut server, 'a', "scripted 3").await;
+    assert_eq!(server.study("s").await.obstacles.len(), 2);
+}
+
+#[tokio::test]
+async fn failures_are_kept_by_kind_and_skipped_trials_are_free() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 2, false).await;
+    let kinds = [v1::FailKind::UnsafeRegion, v1::FailKind::Oom, v1::FailKind::Timeout];
+    for kind in kinds {
+        let job = job(&mut server, 'a').await;
+        let failure = Some(v1::Failure { kind: kind.into(), message: "because".to_owned() });
+        let state = v1::TrialState::Fail.into();
+        let outcome = v1::finish_request::Outcome::Trial(v1::TrialOutcome { state, failure, seconds: 0.0 });
+        finish(&mut server, &job, outcome, &[]).await;
+    }
+    let study = server.study("s").await;
+    assert_eq!(study.state(), v1::StudyState::Finished);
+    let counts = study.counts.unwrap();
+    assert_eq!((counts.fail, counts.skipped), (3, 1));
+    let found: Vec<_> = server.trials("s").await.iter().map(|trial| trial.failure.clone().unwrap().kind()).collect();
+    assert_eq!(found, kinds);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_described_fails_the_study_with_its_reason() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    server.create("s", model_config(5, true)).await.unwrap();
+    register(&mut server, 'a', ENGINE).await;
+    let describe = job(&mut server, 'a').await;
+    let failure = v1::Failure { kind: v1::FailKind::Error.into(), message: "no such file".to_owned() };
+    finish(&mut server, &describe, v1::finish_request::Outcome::Failed(failure), &[]).await;
+    let study = server.study("s").await;
+    assert_eq!((study.state(), study.reason.as_str()), (v1::StudyState::Failed, "no such file"));
+}
+
+#[tokio::test]
+async fn a_setting_that_llama_cpp_does_not_have_is_refused_by_name() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    let mut config = model_config(5, true);
+    config.space = Some(v1::SearchSpace {
+        parameters: vec![super::harness::parameter("n_bach", super::harness::int(1, 8))],
+        ..v1::SearchSpace::default()
+    });
+    let refused = server.create("s", config).await.unwrap_err();
+    assert_eq!(reason(&refused), Reason::InvalidArgument);
+    assert!(refused.message().contains("n_batch"), "{}", refused.message());
+}
