@@ -225,7 +225,7 @@ pub async fn a_describe_job_is_handed_out_again(db: Db) {
     let (first, _, _) = job(db.claim(&study, "w", 0).await);
     assert_eq!(db.claim(&study, "v", 10).await, Claimed::Nothing);
     let gap = LeaseRules { not_before: at(100), ..rules() };
-    assert_eq!(db.store.claim(study.id, &worker("v"), gap, at(30)).await.unwrap(), Claimed::NotBefore(at(100)));
+    assert_eq!(db.store.claim(study.id, &worker("v"), "r", gap, at(30)).await.unwrap(), Claimed::NotBefore(at(100)));
     for (attempt, now) in [(2, 30), (3, 60), (4, 90), (5, 120)] {
         let (again, _, lease) = job(db.claim(&study, &format!("v{now}"), now).await);
         assert_eq!((again.id, again.attempt), (first.id, Attempt(attempt)));
