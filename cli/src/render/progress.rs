@@ -134,10 +134,10 @@ impl Progress {
     pub fn agent(&mut self, event: &AgentEvent) {
         match event {
             AgentEvent::JobStarted { kind: JobKind::Describe { .. }, .. } => {
-                "reading the model".clone_into(&mut self.doing)
+                "reading the model".clone_into(&mut self.doing);
             }
             AgentEvent::JobStarted { kind: JobKind::Trial { number, .. }, .. } => {
-                self.doing = format!("trial {number}")
+                self.doing = format!("trial {number}");
             }
             AgentEvent::JobStarted { kind: JobKind::Comparison { cells_left, .. }, .. } => self.compare(*cells_left),
             AgentEvent::WaitingForDevice { device } => {
@@ -158,7 +158,7 @@ impl Progress {
             | AgentEvent::Loaded { .. }
             | AgentEvent::Registered { .. } => {}
             AgentEvent::Loading { progress } => {
-                self.doing = with_part(&self.doing, format!("loading {:.0} %", progress * 100.0))
+                self.doing = with_part(&self.doing, format!("loading {:.0} %", progress * 100.0));
             }
             AgentEvent::Repetition { step, of, .. } => {
                 let part = match step {

@@ -1,16 +1,17 @@
 //! The engine: studies in memory, and what people and programs do with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, StudyConfig};
-use fleetune_core::{FailKind, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialNumber, TrialState};
+use fleetune_core::{LeaseToken, Params, StudyId, StudyState, Timestamp, TrialNumber};
 use tokio::sync::{Mutex, watch};
 
 use super::error::EngineError;
+use super::history::TrialCounts;
 use super::live::{LiveStudy, Verification};
-use super::outcome;
+use super::outcome::{self, Tell};
 use crate::storage::{
     AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StudyRecord, StudyUpdate, TrialFilter, TrialRecord,
 };
@@ -57,23 +58,6 @@ pub struct Engine {
     serving_since: Timestamp,
 }
 
-/// Trials of a study by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrialCounts {
-    /// Queue entries.
-    pub waiting: u64,
-    /// Leased or held.
-    pub running: u64,
-    /// Ended with values.
-    pub complete: u64,
-    /// Stopped early.
-    pub pruned: u64,
-    /// Ended without a value.
-    pub fail: u64,
-    /// Those of `fail` that were skipped before their start.
-    pub skipped: u64,
-}
-
 /// A study with what people ask first.
 #[derive(Clone, Debug)]
 pub struct StudySummary {
@@ -85,19 +69,6 @@ pub struct StudySummary {
     pub spent_s: f64,
     /// Why no worker gets a trial of it, a sentence each.
     pub obstacles: Vec<String>,
-}
-
-/// How a client says that a trial ended.
-#[derive(Clone, Debug)]
-pub struct Tell {
-    /// `Complete`, `Pruned` or `Fail`.
-    pub state: TrialState,
-    /// One per objective for `Complete`.
-    pub values: Vec<f64>,
-    /// By name, for constraints without an expression.
-    pub constraints: BTreeMap<String, f64>,
-    /// For `Fail`.
-    pub fail: Option<(FailKind, String)>,
 }
 
 impl Engine {

@@ -9,7 +9,6 @@ use fleetune_core::workload::running_median;
 use fleetune_core::{FailKind, Params, Revision, TrialNumber, TrialState, Turn};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
-use super::engine::TrialCounts;
 use crate::storage::{Origin, TrialRecord, external};
 
 /// What the steps of a study's trials are.
@@ -32,6 +31,23 @@ impl StepKind {
             }
         }
     }
+}
+
+/// Trials of a study by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrialCounts {
+    /// Queue entries.
+    pub waiting: u64,
+    /// Leased or held.
+    pub running: u64,
+    /// Ended with values.
+    pub complete: u64,
+    /// Stopped early.
+    pub pruned: u64,
+    /// Ended without a value.
+    pub fail: u64,
+    /// Those of `fail` that were skipped before their start.
+    pub skipped: u64,
 }
 
 /// The columns, indexed by trial number.

@@ -13,8 +13,10 @@ mod work;
 
 pub use best::{Best, Comparison};
 pub use comparison::{Cell, NextRound, Spec as ComparisonSpec};
-pub use engine::{Engine, EngineOptions, StudySummary, Tell, TrialCounts};
+pub use engine::{Engine, EngineOptions, StudySummary};
 pub use error::EngineError;
+pub use history::TrialCounts;
 pub use live::Verification;
+pub use outcome::Tell;
 pub use prepare::Described;
 pub use work::{Acquired, Assignment, Work};

@@ -1,13 +1,27 @@
 //! From what was told or measured to what is stored: values, constraints, state.
 
+use std::collections::BTreeMap;
+
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::study::{Benchmark, StudyConfig};
 use fleetune_core::workload::running_median;
 use fleetune_core::{FailKind, Samples, Timestamp, TrialState};
 
-use super::engine::Tell;
 use super::error::EngineError;
 use crate::storage::{TrialEnd, TrialRecord};
+
+/// How a client says that a trial ended.
+#[derive(Clone, Debug)]
+pub struct Tell {
+    /// `Complete`, `Pruned` or `Fail`.
+    pub state: TrialState,
+    /// One per objective for `Complete`.
+    pub values: Vec<f64>,
+    /// By name, for constraints without an expression.
+    pub constraints: BTreeMap<String, f64>,
+    /// For `Fail`.
+    pub fail: Option<(FailKind, String)>,
+}
 
 /// The end that a client told.
 pub fn told(config: &StudyConfig, trial: &TrialRecord, tell: Tell, now: Timestamp) -> Result<TrialEnd, EngineError> {
@@ -80,7 +94,7 @@ pub fn measured(
     if !value.is_finite() {
         return Ok(failed(FailKind::NonFinite, format!("{} is {value}", benchmark.objective)));
     }
-    let constraints = match constraints(config, &detail.samples, &std::collections::BTreeMap::new(), state) {
+    let constraints = match constraints(config, &detail.samples, &BTreeMap::new(), state) {
         Ok(constraints) => constraints,
         Err(error) => return Ok(failed(FailKind::Error, error.to_string())),
     };
@@ -91,7 +105,7 @@ pub fn measured(
 fn constraints(
     config: &StudyConfig,
     samples: &Samples,
-    told: &std::collections::BTreeMap<String, f64>,
+    told: &BTreeMap<String, f64>,
     state: TrialState,
 ) -> Result<Vec<f64>, EngineError> {
     let defined = config.space.as_ref().map_or(&[][..], |space| space.constraints());

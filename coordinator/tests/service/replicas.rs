@@ -62,7 +62,7 @@ async fn race(url: &str) {
     assert_eq!((all.len(), distinct), (48, (0..48).collect()));
     let mut server = Server::start(url).await;
     assert_eq!(server.verify("s").await, 48);
-    let turns: BTreeSet<_> = server.trials("s").await.iter().map(|trial| trial.turn()).collect();
+    let turns: BTreeSet<_> = server.trials("s").await.iter().map(v1::Trial::turn).collect();
     assert_eq!(turns, (0..48).collect());
     assert_eq!(server.study("s").await.state(), v1::StudyState::Finished);
 }
