@@ -1,0 +1,73 @@
+//! Trials as the program shows them, and what must hold for them at any time.
+
+use serde_json::Value;
+
+use crate::place::Place;
+
+impl Place {
+    /// `study show`.
+    pub fn study(&self, storage: &str) -> Value {
+        self.run(&["study", "show", "s", "--storage", storage, "--format", "json"]).ok().json()
+    }
+
+    /// `trial list`; no trials while there is no study.
+    pub fn trials(&self, storage: &str) -> Vec<Value> {
+        let done = self.run(&["trial", "list", "s", "--storage", storage, "--format", "json"]);
+        if done.code == Some(3) {
+            return Vec::new();
+        }
+        rows(&done.ok().json())
+    }
+
+    /// `study export`: trials with their attempts, their state and their best.
+    pub fn export(&self, storage: &str) -> Value {
+        self.run(&["study", "export", "s", "--storage", storage]).ok().json()
+    }
+
+    /// How many trials have ended.
+    pub fn ended(&self, storage: &str) -> usize {
+        self.trials(storage).iter().filter(|trial| has_ended(trial)).count()
+    }
+
+    /// Asserts that the study recomputes.
+    pub fn assert_verifies(&self, storage: &str) {
+        let found = self.run(&["study", "verify", "s", "--storage", storage, "--format", "json"]).ok().json();
+        assert_eq!(found["mismatches"], Value::Array(Vec::new()), "{found}");
+    }
+
+    /// Asserts that exactly the trials 0 to `count` are there, that each ended once, and that the study recomputes.
+    /// Returns them with their attempts.
+    pub fn assert_whole(&self, storage: &str, count: usize) -> Vec<Value> {
+        let trials = rows(&self.export(storage)["trials"]);
+        let numbers: Vec<_> = trials.iter().map(|trial| trial["number"].as_u64().expect("a number")).collect();
+        assert_eq!(numbers, (0..count as u64).collect::<Vec<_>>(), "trials lost or twice");
+        for trial in &trials {
+            assert!(has_ended(trial) && trial["ended_at_us"].is_i64(), "not ended: {trial}");
+            let finished = rows(&trial["attempts"]).iter().filter(|attempt| attempt["state"] == "finished").count();
+            assert_eq!(finished, 1, "ended by {finished} attempts: {trial}");
+        }
+        let mut turns: Vec<_> = trials.iter().map(|trial| trial["turn"].as_i64().expect("a turn")).collect();
+        turns.sort_unstable();
+        turns.dedup();
+        assert_eq!(turns.len(), count, "a turn was given twice");
+        self.assert_verifies(storage);
+        trials
+    }
+}
+
+/// The elements of an array.
+pub fn rows(value: &Value) -> Vec<Value> {
+    value.as_array().unwrap_or_else(|| panic!("no array: {value}")).clone()
+}
+
+/// Whether a trial is complete, pruned or failed.
+pub fn has_ended(trial: &Value) -> bool {
+    ["complete", "pruned", "fail"].contains(&trial["state"].as_str().unwrap_or_default())
+}
+
+/// What a search decided and measured, without times and attempts: equal for equal searches.
+pub fn essence(trials: &[Value]) -> Vec<Value> {
+    let keys = ["number", "state", "params", "values", "steps", "fail_kind", "origin"];
+    let pick = |trial: &Value| keys.iter().map(|&key| (key.to_owned(), trial[key].clone())).collect();
+    trials.iter().map(pick).map(Value::Object).collect()
+}
