@@ -1,11 +1,13 @@
 //! The study of a search: created, resumed, enlarged, or refused because it is another search.
 
 use fleetune_core::SearchSpace;
+use fleetune_core::study::Budget;
+use fleetune_proto::reason::Reason;
 
 use super::options::Options;
 use crate::client::Client;
 use crate::error::{CliError, CliResult, Exit};
-use crate::render;
+use crate::render::{self, seconds};
 use crate::view::StudyView;
 
 /// The default name: the model's stem and a short hash of everything that makes values comparable.
@@ -38,9 +40,15 @@ pub async fn open(client: &mut Client, name: &str, options: &Options, fresh: boo
         }
         other => other,
     };
-    let Some(study) = existing else {
+    let study = if let Some(study) = existing {
+        study
+    } else {
         let request_id = format!("tune-{:032x}", rand::random::<u128>());
-        return client.create(name, &request_id, &options.study()).await;
+        match client.create(name, &request_id, &options.study()).await {
+            // The same search was started twice at the same moment: the faster one has made the study for both.
+            Err(error) if error.reason == Some(Reason::StudyExists) => client.show(name).await?,
+            created => return created,
+        }
     };
     let differences = differences(&study, options);
     if !differences.is_empty() {
@@ -59,9 +67,9 @@ async fn resume(client: &mut Client, study: StudyView, options: &Options) -> Cli
     let name = study.name.clone();
     match study.state.as_str() {
         "cancelled" | "archived" | "failed" => {
-            return Err(CliError::new(Exit::NotFoundOrConflict, format!("study `{name}` is {}", study.state))
-                .because(&study.reason)
-                .hint("begin anew with `--fresh`, or choose another `--study`"));
+            let mut error = CliError::new(Exit::NotFoundOrConflict, format!("study `{name}` is {}", study.state));
+            error.causes.extend(Some(study.reason).filter(|reason| !reason.is_empty()));
+            return Err(error.hint("begin anew with `--fresh`, or choose another `--study`"));
         }
         "paused" => {
             render::say(&format!("study `{name}` was paused; it goes on"));
@@ -69,8 +77,13 @@ async fn resume(client: &mut Client, study: StudyView, options: &Options) -> Cli
         }
         _ => {}
     }
-    if options.budget_given && study.budget != options.budget {
-        return client.set_budget(&name, &options.budget).await;
+    let budget = Budget {
+        trials: options.given_budget.trials.or(study.budget.trials),
+        seconds: options.given_budget.seconds.or(study.budget.seconds),
+        target: options.given_budget.target.or(study.budget.target),
+    };
+    if budget != study.budget {
+        return client.set_budget(&name, &budget).await;
     }
     client.show(&name).await
 }
@@ -102,24 +115,41 @@ fn differences(study: &StudyView, options: &Options) -> Vec<String> {
         let is = is.map_or_else(|| "searched".to_owned(), |value| value.to_string());
         compare(&format!("setting `{name}`"), is, wanted.to_string());
     }
-    if let Some(space) = &options.space {
-        compare("search space", space_line(&study.space), space_line(&distributions(space)));
+    let given = options.given;
+    for (is_given, what, is, wanted) in [
+        (given.sampler, "sampler", study.sampler.clone(), options.sampler.name().to_owned()),
+        (given.pruner, "pruner", study.pruner.clone(), options.pruner.name().to_owned()),
+        (given.seed, "seed", study.seed.to_string(), options.seed.to_string()),
+        (
+            given.timeout,
+            "time limit of a trial",
+            seconds(study.timeout_s.unwrap_or_default()),
+            seconds(options.timeout_s),
+        ),
+        (!options.confirm, "comparison at the end", on_off(study.confirm), on_off(options.confirm)),
+        (options.allow_wsl_unsafe, "permission for WSL", on_off(study.allow_wsl_unsafe), on_off(true)),
+    ] {
+        if is_given {
+            compare(what, is, wanted);
+        }
+    }
+    if let (Some(wanted), Some(is)) = (&options.space, &study.space) {
+        compare("search space", space_line(is), space_line(wanted));
     }
     found
 }
 
-type Distributions = std::collections::BTreeMap<String, fleetune_core::Distribution>;
-
-fn distributions(space: &SearchSpace) -> Distributions {
-    space.parameters().iter().map(|(name, parameter)| (name.clone(), parameter.distribution().clone())).collect()
+fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
 }
 
-fn space_line(space: &Distributions) -> String {
-    let parameters = space.iter().map(|(name, distribution)| format!("{name} {distribution}"));
-    format!("({})", parameters.collect::<Vec<_>>().join(", "))
+/// A space as one line: everything that makes it another.
+fn space_line(space: &SearchSpace) -> String {
+    space.to_json_value().to_string()
 }
 
 /// The value of a parameter that has only one: how a fixed setting of the machine's space is kept.
 fn single(study: &StudyView, name: &str) -> Option<fleetune_core::Value> {
-    study.space.get(name).filter(|distribution| distribution.is_single()).map(|distribution| distribution.value_at(0))
+    let parameter = study.space.as_ref()?.parameters().get(name)?;
+    parameter.distribution().is_single().then(|| parameter.distribution().value_at(0))
 }
