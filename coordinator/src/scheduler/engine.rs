@@ -78,6 +78,11 @@ impl Engine {
         Self { store, options, live: Arc::default(), changes: Arc::new(watch::Sender::new(0)), serving_since }
     }
 
+    /// Where its studies are kept, a password left out.
+    pub fn storage(&self) -> &str {
+        self.store.describe_url()
+    }
+
     /// The time and limits it works with.
     pub fn options(&self) -> &EngineOptions {
         &self.options
@@ -184,10 +189,30 @@ impl Engine {
         self.study(name).await
     }
 
-    /// Puts a study into `state`, with a reason for people.
-    pub async fn set_state(&self, name: &str, state: StudyState, reason: &str) -> Result<StudySummary, EngineError> {
+    /// Starts no more trials; running ones go on.
+    pub async fn pause(&self, name: &str) -> Result<StudySummary, EngineError> {
+        self.set_state(name, None, StudyState::Paused, "paused").await
+    }
+
+    /// Undoes a pause, and nothing else: a study that has ended needs a larger budget.
+    pub async fn resume(&self, name: &str) -> Result<StudySummary, EngineError> {
+        self.set_state(name, Some(StudyState::Paused), StudyState::Active, "").await
+    }
+
+    /// Ends a study with its waiting and running trials.
+    pub async fn cancel(&self, name: &str) -> Result<StudySummary, EngineError> {
+        self.set_state(name, None, StudyState::Cancelled, "").await
+    }
+
+    async fn set_state(
+        &self,
+        name: &str,
+        expected: Option<StudyState>,
+        state: StudyState,
+        reason: &str,
+    ) -> Result<StudySummary, EngineError> {
         let record = self.store.study_by_name(name).await?;
-        let update = StudyUpdate { state: Some((state, reason.to_owned())), ..StudyUpdate::default() };
+        let update = StudyUpdate { expected, state: Some((state, reason.to_owned())), budget: None };
         self.store.update_study(record.id, update, self.now()).await?;
         self.changed();
         // A study whose search was over when it was paused goes on to its end now.
@@ -199,11 +224,7 @@ impl Engine {
     pub async fn delete_study(&self, name: &str, force: bool) -> Result<(), EngineError> {
         let summary = self.study(name).await?;
         if summary.counts.running > 0 && !force {
-            return Err(EngineError::Invalid {
-                what: format!("study `{name}`"),
-                why: format!("{} of its trials are running", summary.counts.running),
-                hint: Some(format!("cancel it first (`fleetune study cancel {name}`), or delete with `--force`")),
-            });
+            return Err(EngineError::StillRunning { name: name.to_owned(), running: summary.counts.running });
         }
         self.store.delete_study(summary.record.id).await?;
         self.live.lock().await.remove(&summary.record.id);

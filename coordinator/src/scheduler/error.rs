@@ -39,6 +39,14 @@ pub enum EngineError {
         /// Where it stands.
         state: StudyState,
     },
+    /// Trials of a study that was to be removed are running.
+    #[error("study `{name}` has running trials ({running})")]
+    StillRunning {
+        /// The study.
+        name: String,
+        /// How many.
+        running: u64,
+    },
     /// Nothing is left to propose.
     #[error("study `{name}` has nothing left to try: {why}")]
     SpaceExhausted {

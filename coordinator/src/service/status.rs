@@ -46,6 +46,10 @@ pub fn engine(error: &EngineError) -> Status {
             Reason::StudyFinished,
             Some(format!("a larger budget wakes it: `fleetune tune … --study {name} --trials N`")),
         ),
+        EngineError::StillRunning { name, .. } => precondition(
+            Reason::StudyState,
+            Some(format!("cancel it first (`fleetune study cancel {name}`), or delete with `--force`")),
+        ),
         EngineError::NotActive { .. } => precondition(Reason::StudyState, None),
         EngineError::SpaceExhausted { .. } => precondition(Reason::SpaceExhausted, None),
         EngineError::NoSpace(_) => precondition(Reason::NoSpace, None),
