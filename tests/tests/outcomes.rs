@@ -49,14 +49,14 @@ fn assert_fails_as(mode: &Value, more: &[&str], kind: &str, message: &str) -> Ve
 #[test]
 fn hang_is_a_timeout_and_the_search_goes_on() {
     let failed = assert_fails_as(&json!({"mode": "hang"}), &["--timeout-per-trial", "3s"], "timeout", "3");
-    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "sigterm");
+    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "SIGTERM");
 }
 
 #[test]
 fn runner_that_ignores_sigterm_is_killed() {
     let script = json!({"mode": "hang", "ignore_sigterm": true});
     let failed = assert_fails_as(&script, &["--timeout-per-trial", "3s"], "timeout", "3");
-    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "sigkill");
+    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "SIGKILL");
 }
 
 #[test]
