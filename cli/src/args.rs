@@ -21,13 +21,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Where studies are kept: `sqlite://FILE` or `postgres://USER@HOST/DATABASE` [default: fleetune.db in the data folder]
-    #[arg(long, global = true, env = "FLEETUNE_STORAGE", value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     pub storage: Option<String>,
     /// How results are printed
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Configuration file [default: config.toml in the configuration folder]
-    #[arg(long, global = true, env = "FLEETUNE_CONFIG", value_name = "FILE")]
+    /// Configuration file [default: `$FLEETUNE_CONFIG`, else config.toml in the configuration folder]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
@@ -130,7 +130,7 @@ pub struct TuneArgs {
     #[arg(long)]
     pub allow_wsl_unsafe: bool,
     /// The program that holds llama.cpp [default: `fleetune-runner` beside this program]
-    #[arg(long, env = "FLEETUNE_RUNNER", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub runner: Option<PathBuf>,
 }
 

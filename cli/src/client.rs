@@ -1,7 +1,7 @@
 //! The one door to gRPC: calls in, views out.
 
+use fleetune_core::Params;
 use fleetune_core::study::{Budget, StudyConfig};
-use fleetune_core::{Params, SearchSpace};
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::{convert, v1};
 use tokio_stream::StreamExt;
@@ -160,11 +160,13 @@ impl Client {
         let best = answer.map_err(failed(format!("failed to read the best of study `{name}`")))?.into_inner();
         let winner = best.winner.map(trial).transpose()?;
         let llama_server = match (&winner, &shown.model) {
-            (Some(winner), Some(model)) => Some(llama_server(model, &shown.fixed, &winner.params)?),
+            (Some(winner), Some(model)) => Some(llama_server(model, &shown, &winner.params)?),
             _ => None,
         };
         Ok(BestView {
             study: shown.name,
+            state: shown.state,
+            directions: shown.directions,
             unit: shown.unit,
             trials: best.trials.into_iter().map(trial).collect::<CliResult<_>>()?,
             baseline: best.baseline.map(trial).transpose()?,
@@ -204,9 +206,12 @@ impl Client {
     }
 }
 
-/// The llama-server command line of a configuration.
-fn llama_server(model: &str, fixed: &Params, params: &Params) -> CliResult<String> {
-    let mut all = fixed.clone();
+/// The llama-server command line of a configuration. A context that only the benchmark needed is left to llama-server.
+fn llama_server(model: &str, study: &StudyView, params: &Params) -> CliResult<String> {
+    let mut all = study.fixed.clone();
+    if !study.given.contains_key("n_ctx") {
+        all.remove("n_ctx");
+    }
     all.extend(params.clone());
     let settings = fleetune_core::runner::Settings::from_params(&all).map_err(|error| {
         CliError::new(Exit::Unexpected, "the winner is no set of llama.cpp settings").because(error)
@@ -245,7 +250,7 @@ fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
     let counts = wire.counts.unwrap_or_default();
     let benchmark = config.benchmark;
     let note = serde_json::from_str::<serde_json::Value>(&wire.description_json).unwrap_or_default();
-    let space = config.space.as_ref().map(SearchSpace::parameters);
+    let given = serde_json::from_value(note["given"].clone()).unwrap_or_default();
     Ok(StudyView {
         name: wire.name,
         state: checked(convert::study_state(wire.state))?.to_string(),
@@ -255,12 +260,12 @@ fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         directions: config.directions.iter().map(ToString::to_string).collect(),
         model: benchmark.as_ref().map(|benchmark| benchmark.model.clone()),
         workload: benchmark.as_ref().map(|benchmark| benchmark.workload),
+        timeout_s: benchmark.as_ref().map(|benchmark| benchmark.timeout_s),
+        confirm: benchmark.as_ref().is_some_and(|benchmark| benchmark.confirm),
+        allow_wsl_unsafe: benchmark.as_ref().is_some_and(|benchmark| benchmark.allow_wsl_unsafe),
         fixed: benchmark.map(|benchmark| benchmark.fixed).unwrap_or_default(),
-        space: space
-            .into_iter()
-            .flatten()
-            .map(|(name, parameter)| (name.clone(), parameter.distribution().clone()))
-            .collect(),
+        space: config.space,
+        given,
         sampler: config.sampler.name().to_owned(),
         pruner: config.pruner.name().to_owned(),
         seed: config.seed,

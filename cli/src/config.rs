@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum as _;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Global;
@@ -100,9 +101,10 @@ pub struct Loaded {
 
 /// Reads file and environment.
 pub fn load(global: &Global) -> CliResult<Loaded> {
-    let path = global.config.clone().or_else(default_path);
+    let named = global.config.clone().or_else(|| variable("FLEETUNE_CONFIG").map(PathBuf::from));
+    let path = named.clone().or_else(default_path);
     let text = match &path {
-        Some(path) if global.config.is_some() || path.exists() => Some(read(path)?),
+        Some(path) if named.is_some() || path.exists() => Some(read(path)?),
         _ => None,
     };
     let mut table = match (&text, &path) {
@@ -115,14 +117,16 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
             (Some(_), Some(path)) => path.display().to_string(),
             _ => "default".to_owned(),
         };
-        if let Ok(value) = std::env::var(variable)
-            && !value.is_empty()
-        {
+        if let Some(value) = self::variable(variable) {
             set(&mut table, key, &value).map_err(|why| {
                 CliError::new(Exit::Usage, format!("environment variable `{variable}` is set to `{value}`"))
                     .because(why)
             })?;
             origin = format!("environment {variable}");
+        }
+        if let Some((flag, value)) = flag(global, key) {
+            table.insert(key.to_owned(), toml::Value::String(value));
+            origin = format!("flag {flag}");
         }
         origins.push((key, origin));
     }
@@ -131,9 +135,26 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
         CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(error.message())
     })?;
     let values = toml::Table::try_from(&config).unwrap_or_default();
-    let shown = |key: &str| lookup(&values, key).map(ToString::to_string).unwrap_or_default();
+    let shown = |key: &str| match lookup(&values, key) {
+        Some(toml::Value::String(text)) => text.clone(),
+        other => other.map(ToString::to_string).unwrap_or_default(),
+    };
     let origins = origins.into_iter().map(|(key, origin)| (key, shown(key), origin)).collect();
     Ok(Loaded { config, origins })
+}
+
+/// An environment variable that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What a flag of every command says of a key.
+fn flag(global: &Global, key: &str) -> Option<(&'static str, String)> {
+    match key {
+        "storage" => Some(("--storage", global.storage.clone()?)),
+        "format" => Some(("--format", global.format?.to_possible_value()?.get_name().to_owned())),
+        _ => None,
+    }
 }
 
 fn read(path: &Path) -> CliResult<String> {

@@ -14,7 +14,7 @@ use crate::error::{CliError, CliResult, Exit};
 pub struct Connection {
     /// For clients and for the worker.
     pub channel: Channel,
-    /// Where the studies are, for hints.
+    /// Where the studies are, for people: a password is left out.
     pub storage: String,
     /// Ends the coordinator's streams and background task.
     pub stop: CancellationToken,
@@ -24,8 +24,10 @@ pub struct Connection {
 pub async fn connect(config: &Config) -> CliResult<Connection> {
     let storage = storage_url(config)?;
     let stop = CancellationToken::new();
-    let coordinator =
-        Coordinator::start(&storage, EngineOptions::default(), stop.clone()).await.map_err(|error| refused(&error))?;
+    let coordinator = Coordinator::start(&storage, EngineOptions::default(), stop.clone())
+        .await
+        .map_err(|error| refused(&storage, &error))?;
+    let storage = coordinator.storage().to_owned();
     let channel = transport::in_process(coordinator.routes(), stop.clone()).await.map_err(|error| {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
     })?;
@@ -45,8 +47,10 @@ fn storage_url(config: &Config) -> CliResult<String> {
     Ok(format!("sqlite://{}", folder.join("fleetune.db").display()))
 }
 
-fn refused(error: &StoreError) -> CliError {
-    let cli = CliError::new(Exit::Unreachable, "failed to open the storage").because(error);
+fn refused(url: &str, error: &StoreError) -> CliError {
+    let known = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme));
+    let exit = if known { Exit::Unreachable } else { Exit::Usage };
+    let cli = CliError::new(exit, "failed to open the storage").because(error);
     match error {
         StoreError::SchemaTooNew { .. } => {
             cli.hint("use the newer program, or another database with `--storage sqlite:///path/to/fleetune.db`")

@@ -52,17 +52,11 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         // Needs no configuration, and helps where the present one cannot be read.
         return render::out(config::DEFAULT_FILE).map(|()| Exit::Done);
     }
-    let mut loaded = config::load(&cli.global)?;
-    if let Some(storage) = &cli.global.storage {
-        loaded.config.storage.clone_from(storage);
-    }
+    let loaded = config::load(&cli.global)?;
     let config = loaded.config.clone();
-    let format = match cli.global.format {
-        Some(format) => format,
-        None => Format::from_str(&config.format, true).map_err(|_| {
-            CliError::new(Exit::Usage, format!("there is no format `{}`", config.format)).hint("use table or json")
-        })?,
-    };
+    let format = Format::from_str(&config.format, true).map_err(|_| {
+        CliError::new(Exit::Usage, format!("there is no format `{}`", config.format)).hint("use table or json")
+    })?;
     match cli.command {
         Command::Tune(args) => command::tune::run(&args, &config, format).await,
         Command::Study { verb } => {

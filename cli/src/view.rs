@@ -1,7 +1,5 @@
 //! The shapes of `--format json`: stable, documented in docs/json.md, and what tables are drawn from.
 
-use std::collections::BTreeMap;
-
 use fleetune_core::{Params, TrialState};
 use serde::Serialize;
 
@@ -26,8 +24,16 @@ pub struct StudyView {
     pub workload: Option<fleetune_core::Workload>,
     /// Settings that are used in every trial.
     pub fixed: Params,
-    /// Searched parameters with their distributions.
-    pub space: BTreeMap<String, fleetune_core::Distribution>,
+    /// What is searched, in the form of a search space file; null before the model was described.
+    pub space: Option<fleetune_core::SearchSpace>,
+    /// Time limit of one trial, seconds.
+    pub timeout_s: Option<f64>,
+    /// Whether the best is compared with the default in fresh processes at the end.
+    pub confirm: bool,
+    /// Whether configurations run that are known to reset the GPU under WSL.
+    pub allow_wsl_unsafe: bool,
+    /// Settings that the person fixed; the others of `fixed` are the machine's defaults.
+    pub given: Params,
     /// Sampler.
     pub sampler: String,
     /// Pruner.
@@ -134,6 +140,10 @@ pub struct AttemptView {
 pub struct BestView {
     /// Name of the study.
     pub study: String,
+    /// Where it stands.
+    pub state: String,
+    /// `minimize` or `maximize`, one per objective.
+    pub directions: Vec<String>,
     /// Unit of the values.
     pub unit: String,
     /// Complete and feasible trials, best first.

@@ -25,6 +25,11 @@ impl Coordinator {
         Ok(Self { engine, stop })
     }
 
+    /// Where its studies are kept, a password left out.
+    pub fn storage(&self) -> &str {
+        self.engine.storage()
+    }
+
     /// The fleetune.v1 services.
     pub fn routes(&self) -> Routes {
         crate::service::routes(&self.engine, &self.stop)

@@ -142,7 +142,7 @@ impl Place {
         let processes = fs::read_dir("/proc").expect("these tests need Linux's /proc");
         let works_here = |path: &Path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder));
         processes
-            .filter_map(|entry| entry.ok())
+            .filter_map(Result::ok)
             .filter(|entry| works_here(&entry.path()))
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect()

@@ -7,6 +7,11 @@ use crate::config::{DEFAULT_FILE, Loaded};
 use crate::error::{CliResult, Exit};
 use crate::render;
 
+/// An empty value is easily overlooked.
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "\"\"" } else { value }
+}
+
 #[derive(Serialize)]
 struct Setting<'a> {
     key: &'a str,
@@ -22,7 +27,7 @@ pub fn run(verb: &ConfigVerb, loaded: &Loaded, format: Format) -> CliResult<Exit
             let settings: Vec<_> =
                 loaded.origins.iter().map(|(key, value, origin)| Setting { key, value, origin }).collect();
             render::print(format, &settings, |settings| {
-                let lines = settings.iter().map(|set| format!("{} = {}  # {}", set.key, set.value, set.origin));
+                let lines = settings.iter().map(|set| format!("{} = {}  # {}", set.key, shown(set.value), set.origin));
                 lines.collect::<Vec<_>>().join("\n")
             })?;
         }

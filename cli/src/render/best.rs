@@ -22,9 +22,11 @@ pub fn best(best: &BestView) -> String {
 
 fn ranking(best: &BestView) -> String {
     let mut shown: Vec<&TrialView> = best.trials.iter().collect();
-    // The default is always there to compare with.
-    if let Some(baseline) = best.baseline.as_ref().filter(|own| shown.iter().all(|trial| trial.number != own.number)) {
-        shown.push(baseline);
+    // What to use and what to compare with are always there.
+    for trial in [&best.winner, &best.baseline].into_iter().flatten() {
+        if shown.iter().all(|known| known.number != trial.number) {
+            shown.push(trial);
+        }
     }
     // A parameter with one value in all of them tells nothing.
     let names: BTreeSet<&String> = shown.iter().flat_map(|trial| trial.params.keys()).collect();
@@ -34,7 +36,9 @@ fn ranking(best: &BestView) -> String {
         .collect();
     let value = if best.unit.is_empty() { "VALUE".to_owned() } else { best.unit.to_uppercase() };
     let base = best.baseline.as_ref().and_then(|trial| trial.values.first().copied());
-    let mut header = vec!["#", "TRIAL", value.as_str(), "VS DEFAULT"];
+    let mut header = vec!["", "#", "TRIAL", value.as_str(), "VS DEFAULT"];
+    let minimized = best.directions.first().is_some_and(|direction| direction == "minimize");
+    let winner = best.winner.as_ref().map(|winner| winner.number);
     header.extend(varied.iter().map(|name| name.as_str()));
     let rows = shown
         .iter()
@@ -44,10 +48,13 @@ fn ranking(best: &BestView) -> String {
             let is_default = best.baseline.as_ref().is_some_and(|baseline| baseline.number == trial.number);
             let versus = match base {
                 _ if is_default => "default".to_owned(),
+                // Above 0 is faster, whichever way the metric counts.
+                Some(base) if minimized => format!("{:+.1} %", (base / own - 1.0) * 100.0),
                 Some(base) => format!("{:+.1} %", (own / base - 1.0) * 100.0),
                 None => String::new(),
             };
             let mut row = vec![
+                if winner == Some(trial.number) { "use".to_owned() } else { String::new() },
                 rank.map_or_else(|| "-".to_owned(), |rank| (rank + 1).to_string()),
                 trial.number.to_string(),
                 number(own),
@@ -65,7 +72,13 @@ fn ranking(best: &BestView) -> String {
 fn announcement(best: &BestView) -> String {
     let winner = best.winner.as_ref();
     let Some(comparison) = best.comparison else {
+        if best.state == "confirming" {
+            return "The best are being compared with the default in fresh processes.".to_owned();
+        }
         return match (winner, &best.baseline) {
+            (Some(_), Some(_)) if best.trials.len() == 1 => {
+                "Only the default configuration was measured; there is nothing to compare it with.".to_owned()
+            }
             (Some(winner), Some(baseline)) if winner.number == baseline.number => {
                 "The default configuration measured best; nothing faster was found.".to_owned()
             }

@@ -114,20 +114,23 @@ impl Progress {
     }
 
     fn line(&self, trial: &TrialView, is_best: bool) -> String {
+        let mut why = String::new();
         let result = match trial.state {
             TrialState::Complete => format!("{} {}", outcome(trial), self.study.unit),
             TrialState::Pruned => format!("pruned at {}", outcome(trial)),
             TrialState::Fail => {
                 let message = trial.fail_message.as_deref().unwrap_or_default();
                 let first = message.lines().next().unwrap_or_default();
-                let short: String = first.chars().take(100).collect();
-                format!("{}: {short}", outcome(trial))
+                why = first.chars().take(100).collect();
+                outcome(trial)
             }
             TrialState::Waiting | TrialState::Running => String::new(),
         };
         let mark = if is_best { "*" } else { " " };
         let what = if trial.origin == "default" { "default: " } else { "" };
-        format!("{mark} trial {:<4} {result:<18} {what}{}", trial.number, params_line(&trial.params))
+        let params = params_line(&trial.params);
+        let why = if why.is_empty() { why } else { format!("\n      {why}") };
+        format!("{mark} trial {:<4} {result:<18} {what}{params}{why}", trial.number)
     }
 
     /// What the worker of this process does.

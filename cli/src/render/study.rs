@@ -65,11 +65,21 @@ pub fn study(study: &StudyView) -> String {
         ("device", pin.map(|pin| pin.device_class.clone()).unwrap_or_default()),
         ("baseline", study.baseline_note.clone()),
     ]);
-    if !study.space.is_empty() {
-        let rows =
-            study.space.iter().map(|(name, distribution)| vec![name.clone(), distribution.to_string()]).collect();
+    if let Some(space) = &study.space {
+        let rows = space.parameters().iter().map(|(name, parameter)| {
+            let when = parameter.when().map(|when| format!("when {when}")).unwrap_or_default();
+            vec![name.clone(), parameter.distribution().to_string(), when]
+        });
         text.push_str("\n\n");
-        text.push_str(&table(&["PARAMETER", "SEARCHED"], &[], rows));
+        text.push_str(&table(&["PARAMETER", "SEARCHED", ""], &[], rows.collect()));
+        for forbid in space.forbids() {
+            let why = forbid.why().map(|why| format!(" ({why})")).unwrap_or_default();
+            text.push_str(&format!("\nnever: {}{why}", forbid.expression()));
+        }
+        for constraint in space.constraints() {
+            let expression = constraint.expression().unwrap_or("told by the client");
+            text.push_str(&format!("\nconstraint {}: {expression} <= 0", constraint.name()));
+        }
     }
     for obstacle in &study.obstacles {
         text.push_str(&format!("\n\nno worker gets a trial: {obstacle}"));

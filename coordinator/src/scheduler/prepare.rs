@@ -90,6 +90,7 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
     let mut config = study.config.clone();
     let benchmark =
         config.benchmark.as_mut().ok_or_else(|| EngineError::invalid("study", "has no model to describe"))?;
+    let given = benchmark.fixed.clone();
     let machine = tunables::default_space(&described.model, &described.inventory, &benchmark.workload);
     // Machine defaults first, the worker's (which know the safety rules) over them, what the person fixed over all.
     let mut defaults = machine.defaults.clone();
@@ -126,6 +127,7 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
         "model": described.model,
         "inventory": described.inventory,
         "defaults": defaults,
+        "given": given,
         "baseline_note": described.baseline_note,
         "engine_fit": described.engine_fit,
     });

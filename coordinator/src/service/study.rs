@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use fleetune_core::{LeaseToken, Revision, StudyId, StudyState, TrialNumber};
+use fleetune_core::{LeaseToken, Revision, StudyId, TrialNumber};
 use fleetune_proto::v1::study_service_server::StudyService;
 use fleetune_proto::{convert, v1};
 use futures::Stream;
@@ -26,11 +26,6 @@ impl StudyApi {
     /// Over `engine`; streams end when `stop` is cancelled.
     pub fn new(engine: Engine, stop: CancellationToken) -> Self {
         Self { engine, stop }
-    }
-
-    async fn set_state(&self, name: &str, state: StudyState, reason: &str) -> Result<Option<v1::Study>, Status> {
-        let summary = self.engine.set_state(name, state, reason).await.map_err(|error| status::engine(&error))?;
-        Ok(Some(view::study(&summary)))
     }
 }
 
@@ -86,18 +81,18 @@ impl StudyService for StudyApi {
     }
 
     async fn pause_study(&self, request: Request<v1::PauseStudyRequest>) -> Answer<v1::PauseStudyResponse> {
-        let study = self.set_state(&request.into_inner().name, StudyState::Paused, "paused").await?;
-        Ok(Response::new(v1::PauseStudyResponse { study }))
+        let summary = self.engine.pause(&request.into_inner().name).await.map_err(refused)?;
+        Ok(Response::new(v1::PauseStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn resume_study(&self, request: Request<v1::ResumeStudyRequest>) -> Answer<v1::ResumeStudyResponse> {
-        let study = self.set_state(&request.into_inner().name, StudyState::Active, "").await?;
-        Ok(Response::new(v1::ResumeStudyResponse { study }))
+        let summary = self.engine.resume(&request.into_inner().name).await.map_err(refused)?;
+        Ok(Response::new(v1::ResumeStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn cancel_study(&self, request: Request<v1::CancelStudyRequest>) -> Answer<v1::CancelStudyResponse> {
-        let study = self.set_state(&request.into_inner().name, StudyState::Cancelled, "cancelled").await?;
-        Ok(Response::new(v1::CancelStudyResponse { study }))
+        let summary = self.engine.cancel(&request.into_inner().name).await.map_err(refused)?;
+        Ok(Response::new(v1::CancelStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn delete_study(&self, request: Request<v1::DeleteStudyRequest>) -> Answer<v1::DeleteStudyResponse> {

@@ -39,6 +39,8 @@ async fn the_last_tell_ends_the_study_and_a_larger_budget_wakes_it() {
     }
     let study = server.study("s").await;
     assert_eq!((study.state(), study.reason.as_str()), (v1::StudyState::Finished, "trial budget used up"));
+    let request = v1::ResumeStudyRequest { name: "s".to_owned() };
+    assert_eq!(reason(&server.studies.resume_study(request).await.unwrap_err()), Reason::StudyState);
     let budget = Some(v1::Budget { trials: Some(3), ..v1::Budget::default() });
     let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget };
     server.studies.update_study(request).await.unwrap();
@@ -152,7 +154,9 @@ async fn a_paused_study_starts_nothing_and_goes_on_where_it_was() {
     server.studies.pause_study(v1::PauseStudyRequest { name: "s".to_owned() }).await.unwrap();
     assert_eq!(reason(&server.ask("s", 1).await.unwrap_err()), Reason::StudyState);
     server.tell("s", running, 1.0).await.unwrap();
-    server.studies.resume_study(v1::ResumeStudyRequest { name: "s".to_owned() }).await.unwrap();
+    for _ in 0..2 {
+        server.studies.resume_study(v1::ResumeStudyRequest { name: "s".to_owned() }).await.unwrap();
+    }
     let last = server.ask("s", 1).await.unwrap()[0].number;
     server.tell("s", last, 1.0).await.unwrap();
     assert_eq!(server.study("s").await.state(), v1::StudyState::Finished);

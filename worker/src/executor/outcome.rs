@@ -66,7 +66,9 @@ pub fn classify(facts: &Facts<'_>) -> Ended {
             let seconds = facts.time_limit.as_secs_f64();
             return failed(
                 FailKind::Timeout,
-                format!("the run took longer than its limit of {seconds} s and was ended; raise `--timeout` if it may"),
+                format!(
+                    "the run took longer than its limit of {seconds} s and was ended; raise `--timeout-per-trial` if it may"
+                ),
             );
         }
         Cause::Garbage(Garbage::NonFinite(_)) => {

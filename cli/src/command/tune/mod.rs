@@ -70,6 +70,7 @@ fn no_worker(error: AgentError) -> CliError {
 fn announce(study: &StudyView, storage: &str) {
     let begun = match study.trials.ended() {
         0 => "begins".to_owned(),
+        1 => "goes on after 1 trial".to_owned(),
         ended => format!("goes on after {ended} trials"),
     };
     render::say(&format!("study `{}` {begun}; it is kept in {storage}", study.name));

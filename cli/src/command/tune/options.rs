@@ -28,8 +28,10 @@ pub struct Options {
     pub space: Option<SearchSpace>,
     /// When to stop.
     pub budget: Budget,
-    /// Which limits were given on the command line, so that they change a study that exists.
-    pub budget_given: bool,
+    /// The limits given on the command line: they change a study that exists.
+    pub given_budget: Budget,
+    /// What was given on the command line and cannot change in a study that exists.
+    pub given: Given,
     /// Sampler.
     pub sampler: SamplerConfig,
     /// Pruner.
@@ -42,6 +44,20 @@ pub struct Options {
     pub confirm: bool,
     /// See the flag.
     pub allow_wsl_unsafe: bool,
+}
+
+/// What was given on the command line, rather than configured.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag each")]
+pub struct Given {
+    /// `--sampler`.
+    pub sampler: bool,
+    /// `--pruner`.
+    pub pruner: bool,
+    /// `--seed`.
+    pub seed: bool,
+    /// `--timeout-per-trial`.
+    pub timeout: bool,
 }
 
 impl Options {
@@ -87,7 +103,13 @@ impl Options {
                 seconds: args.time,
                 target: args.target,
             },
-            budget_given: args.trials.is_some() || args.time.is_some() || args.target.is_some(),
+            given_budget: Budget { trials: args.trials, seconds: args.time, target: args.target },
+            given: Given {
+                sampler: args.sampler.is_some(),
+                pruner: args.pruner.is_some(),
+                seed: args.seed.is_some(),
+                timeout: args.timeout_per_trial.is_some(),
+            },
             sampler,
             pruner,
             seed: args.seed.unwrap_or(config.seed),

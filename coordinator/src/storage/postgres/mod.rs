@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use fleetune_core::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Postgres as Driver, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Postgres as Driver, Transaction};
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
@@ -48,6 +48,12 @@ impl Postgres {
         let cannot = |why: String| StoreError::CannotOpen { url: shown.to_owned(), why };
         let options = PgConnectOptions::from_str(url).map_err(|error| cannot(error.to_string()))?;
         let options = options.application_name("fleetune");
+        // A pool would try again and again, and say only that it took too long.
+        let first = tokio::time::timeout(ACQUIRE, options.connect()).await;
+        match first.map_err(|_| cannot("the server does not answer".to_owned()))? {
+            Ok(connection) => drop(connection.close().await),
+            Err(error) => return Err(cannot(error.to_string())),
+        }
         let pool = || PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
         let writers = pool().connect_with(options.clone()).await.map_err(|error| cannot(error.to_string()))?;
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
