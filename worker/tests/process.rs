@@ -135,7 +135,7 @@ async fn child_works_in_an_empty_folder_of_its_own_and_without_our_secrets() {
     let said = transcript.stderr_tail;
     assert!(said.starts_with('0'), "{said}");
     assert!(said.contains("fleetune-run-") && said.contains("got request"), "{said}");
-    assert!(said.contains("GGML_NO_BACKTRACE=1") && said.contains("OMP_WAIT_POLICY="), "{said}");
+    assert!(said.contains("GGML_NO_BACKTRACE=1"), "{said}");
     assert!(!said.contains("CARGO_"), "{said}");
 }
 

@@ -54,9 +54,9 @@ impl Progress {
         let template = match self.total() {
             Some(total) => {
                 self.bar.set_length(total);
-                "{bar:24} {pos}/{len}  {msg}"
+                "{bar:24} {pos}/{len}  {wide_msg}"
             }
-            None => "{spinner} {pos} trials  {msg}",
+            None => "{spinner} {pos} trials  {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
@@ -170,7 +170,7 @@ impl Progress {
                 };
                 self.doing = with_part(&self.doing, part);
             }
-            AgentEvent::Disconnected { message } => self.say(&format!("  the coordinator does not answer: {message}")),
+            AgentEvent::Disconnected { message, .. } => self.say(&format!("  the coordinator does not answer: {message}")),
             AgentEvent::Idle { .. } => "waiting for a trial".clone_into(&mut self.doing),
             AgentEvent::Draining => self.say("  the worker takes no new trial"),
             AgentEvent::Spooled => self.say("  a result could not be delivered; it is kept and delivered later"),

@@ -307,7 +307,8 @@ impl Settings {
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 
-    /// Flags of a `llama-server` of the engine's version that ask for the same.
+    /// Flags of a `llama-server` of the engine's version that ask for the same. What is its default anyway is left out,
+    /// which is shorter and understood by more versions.
     ///
     /// `-lm` replaced `--mmap`, `--no-mmap` and `--mlock` in llama.cpp 0.5; an older server knows only those.
     pub fn llama_server_args(&self) -> Vec<String> {
@@ -323,19 +324,16 @@ impl Settings {
         pair("-c", self.n_ctx.map(|n| n.to_string()));
         pair("-t", self.n_threads.map(|n| n.to_string()));
         pair("-tb", self.n_threads_batch.map(|n| n.to_string()));
-        pair("-fa", self.flash_attn.map(|v| v.to_string()));
-        pair("-ctk", self.type_k.map(|v| v.to_string()));
-        pair("-ctv", self.type_v.map(|v| v.to_string()));
-        pair("-sm", self.split_mode.map(|v| v.to_string()));
-        pair("-mg", self.main_gpu.map(|n| n.to_string()));
-        pair("-lm", self.load_mode.map(|v| v.to_string()));
+        pair("-fa", self.flash_attn.filter(|&v| v != FlashAttn::Auto).map(|v| v.to_string()));
+        pair("-ctk", self.type_k.filter(|&v| v != KvType::F16).map(|v| v.to_string()));
+        pair("-ctv", self.type_v.filter(|&v| v != KvType::F16).map(|v| v.to_string()));
+        pair("-sm", self.split_mode.filter(|&v| v != SplitMode::Layer).map(|v| v.to_string()));
+        pair("-mg", self.main_gpu.filter(|&n| n != 0).map(|n| n.to_string()));
+        pair("-lm", self.load_mode.filter(|&v| v != LoadMode::Auto).map(|v| v.to_string()));
         pair("-C", self.cpu_affinity.as_ref().map(CpuList::hex_mask));
-        let switches = [
-            (self.offload_kqv, "-kvo", "-nkvo"),
-            (self.op_offload, "--op-offload", "--no-op-offload"),
-            (self.repack, "--repack", "--no-repack"),
-        ];
-        args.extend(switches.into_iter().filter_map(|(on, yes, no)| Some(if on? { yes } else { no }.to_owned())));
+        let switches =
+            [(self.offload_kqv, "-nkvo"), (self.op_offload, "--no-op-offload"), (self.repack, "--no-repack")];
+        args.extend(switches.into_iter().filter(|(on, _)| *on == Some(false)).map(|(_, off)| off.to_owned()));
         args
     }
 }

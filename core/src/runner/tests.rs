@@ -83,6 +83,14 @@ fn server_flags_ask_for_the_same() {
     let all = Settings { n_gpu_layers: Some(-1), ..Settings::default() };
     assert_eq!(all.llama_server_args(), ["-ngl", "all"]);
     assert!(Settings::default().llama_server_args().is_empty());
+    let defaults = Settings {
+        flash_attn: Some(FlashAttn::Auto),
+        type_k: Some(KvType::F16),
+        load_mode: Some(LoadMode::Auto),
+        repack: Some(true),
+        ..Settings::default()
+    };
+    assert!(defaults.llama_server_args().is_empty());
 }
 
 #[test]

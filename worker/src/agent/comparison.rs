@@ -92,7 +92,7 @@ impl Session {
             match answer {
                 Ok(next) => return Ok(next),
                 Err(error) if error.is_transient() => {
-                    self.tell(AgentEvent::Disconnected { message: error.to_string() });
+                    self.disconnected(&error);
                     if let Some(stop) = lease.is_stopped() {
                         return Err(stop);
                     }

@@ -22,6 +22,8 @@ pub enum AgentEvent {
     Disconnected {
         /// What was seen.
         message: String,
+        /// Whether its storage is full: then nothing goes on before somebody makes room.
+        storage_full: bool,
     },
     /// There is no job.
     Idle {

@@ -39,7 +39,7 @@ pub(super) async fn beat(session: Arc<Session>, every: Duration) {
             }
             Err(error) => {
                 tracing::debug!(%error, "heartbeat failed");
-                session.tell(AgentEvent::Disconnected { message: error.to_string() });
+                session.disconnected(&error);
             }
         }
     }

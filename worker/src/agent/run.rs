@@ -270,7 +270,7 @@ impl Agent {
 
     fn disconnected(&self, error: &ClientError) {
         tracing::warn!(%error, "coordinator does not answer");
-        self.session.tell(AgentEvent::Disconnected { message: error.to_string() });
+        self.session.disconnected(error);
     }
 
     /// Ends a job that makes no sense.

@@ -65,6 +65,16 @@ impl Session {
         let _ = self.events.send(event);
     }
 
+    /// Tells whoever watches that a call failed which will be made again.
+    pub(super) fn disconnected(&self, error: &ClientError) {
+        let message = match error {
+            // Said by the event itself.
+            ClientError::Unavailable { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        self.tell(AgentEvent::Disconnected { message, storage_full: error.is_storage_full() });
+    }
+
     pub(super) fn engine(&self) -> String {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

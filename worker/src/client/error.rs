@@ -27,6 +27,8 @@ pub enum ClientError {
     Unavailable {
         /// What the transport says.
         message: String,
+        /// Whether its storage cannot grow, which passes only when somebody makes room.
+        storage_full: bool,
     },
     /// The coordinator or the transport failed for good.
     #[error("the coordinator failed ({code:?}): {message}; do both have the same version?")]
@@ -45,6 +47,11 @@ impl ClientError {
     /// Whether the same call may work later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether the coordinator has no room for what it was told.
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::Unavailable { storage_full: true, .. })
     }
 
     /// Whether the coordinator no longer takes anything for the job: it belongs to another attempt, or is over.
@@ -75,7 +82,7 @@ impl From<Status> for ClientError {
             _ => false,
         };
         match reason {
-            _ if passes => Self::Unavailable { message },
+            _ if passes => Self::Unavailable { message, storage_full: reason == Some(Reason::StorageFull) },
             Some(reason) => Self::Refused { reason, message, hint: text(HINT_KEY).map(decode_hint) },
             None => Self::Failed { code: status.code(), message },
         }

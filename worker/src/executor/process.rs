@@ -320,14 +320,10 @@ fn environment(ours: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsStrin
             KEPT.contains(&&*name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         })
         .collect();
-    let set = |kept: &[(OsString, OsString)], name: &str| kept.iter().any(|(kept, _)| kept == name);
-    // An abort would start a debugger otherwise.
-    if !set(&kept, "GGML_NO_BACKTRACE") {
+    // An abort would start a debugger otherwise. Nothing else is set: how threads wait, for one, must be as in the
+    // program that will use the settings.
+    if kept.iter().all(|(name, _)| name != "GGML_NO_BACKTRACE") {
         kept.push(("GGML_NO_BACKTRACE".into(), "1".into()));
-    }
-    // Spinning threads are the greatest source of noise on a machine that does something else besides.
-    if !set(&kept, "OMP_WAIT_POLICY") && !set(&kept, "GOMP_SPINCOUNT") {
-        kept.push(("OMP_WAIT_POLICY".into(), "passive".into()));
     }
     kept
 }
@@ -345,9 +341,9 @@ mod tests {
     fn secrets_stay_and_the_operators_settings_go_along() {
         assert_eq!(
             names(&[("PATH", "/bin"), ("FLEETUNE_TOKEN", "s"), ("LD_PRELOAD", "x"), ("CUDA_VISIBLE_DEVICES", "1")]),
-            ["PATH=/bin", "CUDA_VISIBLE_DEVICES=1", "GGML_NO_BACKTRACE=1", "OMP_WAIT_POLICY=passive"]
+            ["PATH=/bin", "CUDA_VISIBLE_DEVICES=1", "GGML_NO_BACKTRACE=1"]
         );
         assert_eq!(names(&[("OMP_WAIT_POLICY", "active")]), ["OMP_WAIT_POLICY=active", "GGML_NO_BACKTRACE=1"]);
-        assert_eq!(names(&[("GOMP_SPINCOUNT", "0")]), ["GOMP_SPINCOUNT=0", "GGML_NO_BACKTRACE=1"]);
+        assert_eq!(names(&[("GGML_NO_BACKTRACE", "0")]), ["GGML_NO_BACKTRACE=0"]);
     }
 }

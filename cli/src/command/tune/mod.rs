@@ -110,6 +110,7 @@ async fn search(client: &mut Client, agent: Agent, study: &StudyView) -> CliResu
                 None => break Ok(Exit::Done),
             },
             event = events.recv() => match event {
+                Ok(AgentEvent::Disconnected { message, storage_full: true }) => break Err(full(&study.name, message)),
                 Ok(AgentEvent::Idle { obstacles }) if !obstacles.is_empty() => break Err(mismatch(&study.name, obstacles)),
                 Ok(event) => progress.agent(&event),
                 // A slow terminal misses some; the next one says how things stand.
@@ -149,6 +150,12 @@ fn mismatch(name: &str, obstacles: Vec<String>) -> CliError {
         ),
         reason: None,
     }
+}
+
+fn full(name: &str, message: String) -> CliError {
+    CliError::new(Exit::Unreachable, format!("study `{name}` cannot go on, because its storage is full"))
+        .because(message)
+        .hint("free some space and run the same command again; nothing that was stored is lost")
 }
 
 async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<Exit> {
