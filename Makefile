@@ -66,7 +66,7 @@ tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go
 test: export OMP_WAIT_POLICY := passive
 test: export FLEETUNE_RUNNER := $(RUNNER)
 test: setup ## Run all tests, the runner's included
-	cargo test $(LOCKED)
+	cargo test $(LOCKED) --no-fail-fast
 	$(call runner-cargo,test)
 
 lint: ## Check format, lints, dependency arrows and licences

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(number(7.031_23), "7.031");
         assert_eq!(number(152.34), "152.3");
         assert_eq!(number(12345.6), "12346");
-        assert_eq!(number(0.012_345), "0.01234");
+        assert_eq!(number(0.012_346), "0.01235");
     }
 
     #[test]
