@@ -390,7 +390,10 @@ where
     let mut pause = FIRST_PAUSE;
     loop {
         match once(request.clone(), &mut call).await {
-            Err(error) if error.is_transient() && start.elapsed() + pause < patience => {
+            // A full storage does not get room within seconds.
+            Err(error)
+                if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience =>
+            {
                 tracing::debug!(%error, "call will be tried again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_PAUSE);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::AgentEvent;
 use super::session::Session;
 use crate::client::{LeaseState, Reason};
 use crate::executor::Stop;

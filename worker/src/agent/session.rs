@@ -183,6 +183,10 @@ impl Session {
             Ok(()) => {
                 tracing::warn!(%token, %error, "result is stored for later");
                 self.tell(AgentEvent::Spooled);
+                if error.is_storage_full() {
+                    // The next calls may find room, yet no result does.
+                    self.disconnected(error);
+                }
                 Delivery::Spooled
             }
             Err(full) => {

@@ -96,6 +96,12 @@ impl Sqlite {
             Err(MigrateError::VersionMissing(found)) if found > migrations_known() => {
                 return Err(StoreError::SchemaTooNew { found, known: migrations_known() });
             }
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                return Err(match database(error) {
+                    full @ StoreError::Full(_) => full,
+                    other => cannot(other.to_string()),
+                });
+            }
             Err(error) => return Err(cannot(error.to_string())),
         }
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(readers);
@@ -176,6 +182,8 @@ fn database(error: sqlx::Error) -> StoreError {
     match code & 0xff {
         5 | 6 => StoreError::Busy(error.to_string()),
         13 => StoreError::Full(error.to_string()),
+        // A failed write, and a failed growth of the shared memory file: a quota or a limit of file size.
+        _ if matches!(code, 778 | 4874) => StoreError::Full(error.to_string()),
         _ => match error {
             sqlx::Error::PoolTimedOut => StoreError::Busy(error.to_string()),
             error => StoreError::Database(error.to_string()),
