@@ -132,7 +132,9 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
     }
     let config: Config = table.try_into().map_err(|error: toml::de::Error| {
         let place = path.as_deref().map_or_else(String::new, |path| format!(" `{}`", path.display()));
-        CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(error.message())
+        // With the key, which the message alone does not name.
+        let why = error.to_string().trim_end().replace('\n', " ");
+        CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(why)
     })?;
     let values = toml::Table::try_from(&config).unwrap_or_default();
     let shown = |key: &str| match lookup(&values, key) {
