@@ -391,9 +391,7 @@ where
     loop {
         match once(request.clone(), &mut call).await {
             // A full storage does not get room within seconds.
-            Err(error)
-                if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience =>
-            {
+            Err(error) if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience => {
                 tracing::debug!(%error, "call will be tried again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_PAUSE);
