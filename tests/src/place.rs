@@ -49,6 +49,11 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// The runner of its searches.
+    pub fn runner(&self) -> &Path {
+        &self.runner
+    }
+
     /// Writes a file.
     pub fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).expect("the folder is writable");
