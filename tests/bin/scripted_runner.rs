@@ -225,9 +225,10 @@ fn play(mode: &str) {
 
 fn signal_self(signal: &str) {
     // The shell's own `kill`: the program is not on every machine.
-    // Twice: the standard library's own handler of SIGSEGV takes the first for its stack's end, and leaves.
-    let kill = format!("kill -{signal} {pid}; kill -{signal} {pid}", pid = std::process::id());
-    let _ = Command::new("sh").args(["-c", &kill]).status();
+    // Not once: the standard library's own handler of SIGSEGV takes the first for its stack's end, and leaves.
+    for _ in 0..10 {
+        let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {}", std::process::id())]).status();
+    }
     std::process::exit(2);
 }
 
