@@ -170,7 +170,9 @@ impl Progress {
                 };
                 self.doing = with_part(&self.doing, part);
             }
-            AgentEvent::Disconnected { message, .. } => self.say(&format!("  the coordinator does not answer: {message}")),
+            AgentEvent::Disconnected { message, .. } => {
+                self.say(&format!("  the coordinator does not answer: {message}"));
+            }
             AgentEvent::Idle { .. } => "waiting for a trial".clone_into(&mut self.doing),
             AgentEvent::Draining => self.say("  the worker takes no new trial"),
             AgentEvent::Spooled => self.say("  a result could not be delivered; it is kept and delivered later"),
