@@ -77,6 +77,19 @@ impl Place {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// How many benches the scripted runners began.
+    pub fn begun(&self) -> usize {
+        self.journal().iter().filter(|line| line.starts_with("begin ")).count()
+    }
+
+    /// Holds the processor as a measurement does, until the file is dropped: others wait.
+    pub fn hold_device(&self) -> fs::File {
+        fs::create_dir_all(self.path("locks")).expect("the folder is writable");
+        let file = fs::File::create(self.path("locks/cpu.lock")).expect("the folder is writable");
+        file.lock().expect("a file can be locked");
+        file
+    }
+
     /// The storage URL of a file in this place.
     pub fn sqlite(&self, name: &str) -> String {
         format!("sqlite://{}", self.path(name).display())

@@ -111,12 +111,22 @@ const CASES: &[Case] = &[
 
 #[test]
 fn every_mistake_gets_a_reason_a_remedy_and_its_exit_code() {
+    let halves = CASES.split_at(CASES.len() / 2);
+    let wrong = std::thread::scope(|scope| {
+        let other = scope.spawn(|| mistakes(halves.1));
+        [mistakes(halves.0), other.join().expect("its own message is above")].concat()
+    });
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+}
+
+/// What is wrong with `cases`, tried one after the other around one study.
+fn mistakes(cases: &[Case]) -> Vec<String> {
     let place = place!();
     let storage = place.sqlite("good.db");
     place.run_tune(&storage, TUNE).ok();
     let before = place.assert_whole(&storage, 3);
     let mut wrong = Vec::new();
-    for case in CASES {
+    for case in cases {
         if let Err(why) = check(&place, &storage, case) {
             wrong.push(format!("== {}\n{why}", case.name));
         }
@@ -125,7 +135,7 @@ fn every_mistake_gets_a_reason_a_remedy_and_its_exit_code() {
     assert_eq!(place.assert_whole(&storage, 3), before);
     let studies = place.run(&["study", "list", "--storage", &storage, "--format", "json"]).ok().json();
     assert_eq!(studies.as_array().map(Vec::len), Some(1), "a half-made study was left: {studies}");
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+    wrong
 }
 
 fn check(place: &Place, storage: &str, case: &Case) -> Result<(), String> {

@@ -3,19 +3,17 @@
 use fleetune_tests::{Place, place};
 use serde_json::{Value, json};
 
-/// One trial of these four misbehaves: the first after the default.
-const BUDGET: [&str; 5] = ["--trials", "4", "--reps", "3", "--no-confirm"];
+/// The whole grid of [`GRID`].
+const BUDGET: [&str; 7] = ["--trials", "4", "--reps", "3", "--no-confirm", "--sampler", "grid"];
 
-/// The search where every configuration with `n_threads` other than the default's misbehaves so.
+/// Four configurations; the one with 2 threads misbehaves.
+const GRID: &str = "[parameters.n_threads]\nchoices = [4, 8, 2, 1]\ndefault = 4";
+
+/// The place and the trials of a search of the grid under `script`.
 fn trials_of(script: &Value, more: &[&str]) -> (Place, Vec<Value>) {
     let place = place!();
     place.script(script);
-    // Two configurations: the default, and the one that misbehaves.
-    place.write(
-        "space.toml",
-        "[parameters.n_threads]\nchoices = [4, 8]\ndefault = 4\n[parameters.n_batch]\ntype = \"int\"\nlow = 64\n\
-         high = 4096\nlog = true\ndefault = 2048\n",
-    );
+    place.write("space.toml", GRID);
     let storage = place.sqlite("a.db");
     place.run_tune(&storage, &[&BUDGET[..], more].concat()).ok().prints("llama-server");
     let trials = place.assert_whole(&storage, 4);
@@ -23,40 +21,35 @@ fn trials_of(script: &Value, more: &[&str]) -> (Place, Vec<Value>) {
     (place, trials)
 }
 
-/// Asserts that trials with 8 threads, of which there is one, fail as `kind` and say `message`; all others complete.
-fn assert_fails_as(mode: &Value, more: &[&str], kind: &str, message: &str) -> Vec<Value> {
-    let mut rule = json!({"when": {"n_threads": 8}});
-    let mut script = json!({"noise": 0.0});
-    for (key, value) in mode.as_object().expect("a script") {
-        if key == "mode" { rule[key] = value.clone() } else { script[key] = value.clone() }
-    }
-    script["rules"] = json!([rule]);
+/// Asserts that the trial with 2 threads fails as `kind` and says `message`, and that all others are measured.
+fn assert_fails_as(mode: &Value, more: &[&str], kind: &str, message: &str) -> Value {
+    let mut script = mode.clone();
+    script["rules"] = json!([{"when": {"n_threads": 2}, "mode": mode["mode"]}]);
+    script["mode"] = json!("ok");
     let (_place, trials) = trials_of(&script, more);
     let (failed, others): (Vec<_>, Vec<_>) =
-        trials.iter().cloned().partition(|trial| trial["params"]["n_threads"] == 8);
-    assert!(!failed.is_empty(), "no trial misbehaved, so nothing was tested");
-    for trial in &failed {
-        assert_eq!((&trial["state"], &trial["fail_kind"]), (&json!("fail"), &json!(kind)), "{trial}");
-        let said = trial["fail_message"].as_str().unwrap_or_default();
-        assert!(said.contains(message), "`{message}` is not in `{said}`");
-        assert_eq!(trial["values"], json!([]));
-    }
+        trials.into_iter().partition(|trial| trial["params"]["n_threads"] == json!(2));
     assert!(others.iter().all(|trial| trial["state"] != "fail"), "{others:?}");
-    assert_eq!(trials[0]["state"], "complete");
+    let [failed] = failed.try_into().expect("one configuration has 2 threads");
+    assert!(failed["number"].as_u64() < Some(3), "nothing was tried after it: {failed}");
+    assert_eq!((&failed["state"], &failed["fail_kind"]), (&json!("fail"), &json!(kind)), "{failed}");
+    let said = failed["fail_message"].as_str().unwrap_or_default();
+    assert!(said.contains(message), "`{message}` is not in `{said}`");
+    assert_eq!(failed["values"], json!([]));
     failed
 }
 
 #[test]
 fn hang_is_a_timeout_and_the_search_goes_on() {
-    let failed = assert_fails_as(&json!({"mode": "hang"}), &["--timeout-per-trial", "3s"], "timeout", "3");
-    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "SIGTERM");
+    let failed = assert_fails_as(&json!({"mode": "hang"}), &["--timeout-per-trial", "5s"], "timeout", "5");
+    assert_eq!(failed["attempts"][0]["detail"]["stopped_by"], "SIGTERM");
 }
 
 #[test]
 fn runner_that_ignores_sigterm_is_killed() {
     let script = json!({"mode": "hang", "ignore_sigterm": true});
-    let failed = assert_fails_as(&script, &["--timeout-per-trial", "3s"], "timeout", "3");
-    assert_eq!(failed[0]["attempts"][0]["detail"]["stopped_by"], "SIGKILL");
+    let failed = assert_fails_as(&script, &["--timeout-per-trial", "5s"], "timeout", "5");
+    assert_eq!(failed["attempts"][0]["detail"]["stopped_by"], "SIGKILL");
 }
 
 #[test]

@@ -13,19 +13,21 @@ const BUDGET: [&str; 5] = ["--trials", "30", "--reps", "3", "--no-confirm"];
 /// Slow enough to be killed in the middle.
 fn slow_place() -> Place {
     let place = place!();
-    place.script(&json!({"repetition_ms": 15, "journal": true}));
+    place.script(&json!({"repetition_ms": 20, "journal": true}));
     place
 }
 
-/// Runs the search, killed whenever so many trials have ended; at last to its end.
+/// Runs the search, killed whenever so many trials have ended and the next one is at work; at last to its end.
 fn run_with_kills(place: &Place, storage: &str, kills: &[usize]) {
-    for &ended in kills {
+    for (before, &ended) in kills.iter().enumerate() {
         let mut tune = place.start_tune(storage, &BUDGET);
+        // A trial that was interrupted begins again.
         until(&format!("{ended} trials ended"), || {
             assert!(tune.is_running(), "the search ended before it was killed: {}", tune.stderr());
-            (place.ended(storage) >= ended).then_some(())
+            (place.begun() > ended + before).then_some(())
         });
         tune.kill();
+        assert!(place.ended(storage) >= ended, "an ended trial is lost");
     }
     place.run_tune(storage, &BUDGET).ok().prints("llama-server").says("goes on after");
 }
@@ -49,6 +51,7 @@ fn goes_on_as_if_never_interrupted(storage: &str, kills: &[usize]) {
     let interrupted = trials.iter().filter(|trial| rows(&trial["attempts"]).len() > 1).count();
     assert!(interrupted > 0, "no trial was interrupted, so nothing was tested");
 
+    place.script(&json!({}));
     let reference = place.sqlite("reference.db");
     place.run_tune(&reference, &BUDGET).ok();
     assert_eq!(essence(&trials), essence(&place.assert_whole(&reference, TRIALS)));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleetune_tests::trials::rows;
-use fleetune_tests::{Place, place, until};
+use fleetune_tests::{Place, Running, place, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -21,6 +21,16 @@ fn assert_one_at_a_time(place: &Place) {
     }
 }
 
+/// Starts both; each has a trial of its own before either measures.
+fn start_both(place: &Place, one: &str, other: &str, budget: &[&str]) -> (Running, Running) {
+    let device = place.hold_device();
+    let mut both = (place.start_tune(one, budget), place.start_tune(other, budget));
+    both.0.until_it_says("another measurement uses CPU; waiting for it");
+    both.1.until_it_says("another measurement uses CPU; waiting for it");
+    drop(device);
+    both
+}
+
 fn workers(trials: &[Value]) -> BTreeSet<String> {
     let attempts = trials.iter().flat_map(|trial| rows(&trial["attempts"]));
     attempts.map(|attempt| attempt["worker"].as_str().expect("a worker").to_owned()).collect()
@@ -31,8 +41,7 @@ fn two_searches_of_one_study_share_its_trials() {
     let place = place!();
     place.script(&json!({"repetition_ms": 10, "journal": true}));
     let storage = place.sqlite("a.db");
-    let first = place.start_tune(&storage, &WITHOUT_PRUNER);
-    let second = place.start_tune(&storage, &WITHOUT_PRUNER);
+    let (first, second) = start_both(&place, &storage, &storage, &WITHOUT_PRUNER);
     let (first, second) = (first.wait().ok(), second.wait().ok());
     assert!(first.stdout.contains("llama-server"), "{}", first.stdout);
     assert_eq!(first.stdout, second.stdout, "the answers differ");
@@ -47,10 +56,9 @@ fn searches_of_two_studies_never_measure_at_the_same_time() {
     place.script(&json!({"repetition_ms": 10, "journal": true}));
     let (one, other) = (place.sqlite("one.db"), place.sqlite("other.db"));
     let budget = ["--reps", "2", "--pruner", "none", "--trials", "8", "--no-confirm"];
-    let first = place.start_tune(&one, &budget);
-    let second = place.start_tune(&other, &budget);
-    let said = [first.wait().ok().stderr, second.wait().ok().stderr].concat();
-    assert!(said.contains("another measurement uses CPU; waiting for it"), "nobody waited:\n{said}");
+    let (first, second) = start_both(&place, &one, &other, &budget);
+    first.wait().ok();
+    second.wait().ok();
     place.assert_whole(&one, 8);
     place.assert_whole(&other, 8);
     assert_eq!(place.journal().len(), 2 * 16);
@@ -101,11 +109,10 @@ fn killed_search_takes_up_its_trial_at_once() {
 #[test]
 fn survivor_finishes_what_a_killed_search_shared() {
     let place = place!();
-    place.script(&json!({"repetition_ms": 10}));
+    place.script(&json!({"repetition_ms": 10, "journal": true}));
     let storage = place.sqlite("a.db");
-    let first = place.start_tune(&storage, &WITHOUT_PRUNER);
-    let second = place.start_tune(&storage, &WITHOUT_PRUNER);
-    until("some trials ended", || (place.ended(&storage) >= 4).then_some(()));
+    let (first, second) = start_both(&place, &storage, &storage, &WITHOUT_PRUNER);
+    until("some trials at work", || (place.begun() >= 5).then_some(()));
     // The lease of the killed one ends after 30 s, and the other takes over its trial.
     first.kill();
     second.wait().ok();
@@ -115,11 +122,10 @@ fn survivor_finishes_what_a_killed_search_shared() {
 #[test]
 fn interrupted_search_leaves_its_trial_to_the_other() {
     let place = place!();
-    place.script(&json!({"repetition_ms": 10}));
+    place.script(&json!({"repetition_ms": 10, "journal": true}));
     let storage = place.sqlite("a.db");
-    let first = place.start_tune(&storage, &WITHOUT_PRUNER);
-    let second = place.start_tune(&storage, &WITHOUT_PRUNER);
-    until("some trials ended", || (place.ended(&storage) >= 4).then_some(()));
+    let (first, second) = start_both(&place, &storage, &storage, &WITHOUT_PRUNER);
+    until("some trials at work", || (place.begun() >= 5).then_some(()));
     first.signal(Signal::SIGINT);
     first.wait().exits(130);
     second.wait().ok();
