@@ -82,12 +82,12 @@ async fn search(client: &mut Client, agent: Agent, study: &StudyView) -> CliResu
     let mut events = agent.events();
     let mut progress = Progress::new(study.clone());
     let old = study.trials.ended();
+    let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let mut worker = tokio::spawn({
         let stop = stop.clone();
         async move { agent.run(stop).await }
     });
-    let mut signals = Signals::new()?;
     let mut seen = 0;
     let end = loop {
         tokio::select! {
@@ -180,32 +180,41 @@ async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<
     Ok(Exit::Done)
 }
 
-/// Ctrl-C and SIGTERM.
+/// Ctrl-C and SIGTERM, from the moment this is made: one that comes while nobody waits is not missed.
 struct Signals {
     #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
 }
 
 impl Signals {
     fn new() -> CliResult<Self> {
+        let failed = |error: std::io::Error| {
+            CliError::new(Exit::Unexpected, "failed to listen for Ctrl-C and SIGTERM").because(error)
+        };
         #[cfg(unix)]
         {
-            let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-                .map_err(|error| CliError::new(Exit::Unexpected, "failed to listen for SIGTERM").because(error))?;
-            Ok(Self { terminate })
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+                terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            })
         }
-        #[cfg(not(unix))]
-        Ok(Self {})
+        #[cfg(windows)]
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c().map_err(failed)? })
     }
 
     async fn recv(&mut self) {
         #[cfg(unix)]
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
+        #[cfg(windows)]
+        let _ = self.interrupt.recv().await;
     }
 }
 
