@@ -105,9 +105,15 @@ pub struct TuneArgs {
     /// Sampler: random, grid or tpe [default: tpe]
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
-    /// Pruner: none or median [default: median]
+    /// Pruner: none, median or threshold [default: median]
     #[arg(long, value_name = "NAME")]
     pub pruner: Option<String>,
+    /// With `--pruner threshold`: stop a trial whose metric is below this
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub prune_below: Option<f64>,
+    /// With `--pruner threshold`: stop a trial whose metric is above this
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub prune_above: Option<f64>,
     /// Stop as soon as the metric is this good
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub target: Option<f64>,

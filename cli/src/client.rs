@@ -184,6 +184,7 @@ impl Client {
             }),
             winner,
             llama_server,
+            llama_server_note: context_note(&shown),
         })
     }
 
@@ -206,12 +207,9 @@ impl Client {
     }
 }
 
-/// The llama-server command line of a configuration. A context that only the benchmark needed is left to llama-server.
+/// The llama-server command line of a configuration, as it was measured.
 fn llama_server(model: &str, study: &StudyView, params: &Params) -> CliResult<String> {
     let mut all = study.fixed.clone();
-    if !study.given.contains_key("n_ctx") {
-        all.remove("n_ctx");
-    }
     all.extend(params.clone());
     let settings = fleetune_core::runner::Settings::from_params(&all).map_err(|error| {
         CliError::new(Exit::Unexpected, "the winner is no set of llama.cpp settings").because(error)
@@ -219,6 +217,13 @@ fn llama_server(model: &str, study: &StudyView, params: &Params) -> CliResult<St
     let mut words = vec!["llama-server".to_owned(), "-m".to_owned(), quoted(model)];
     words.extend(settings.llama_server_args());
     Ok(words.join(" "))
+}
+
+/// What to know about a context that nobody chose: it is just large enough for the measured request.
+fn context_note(study: &StudyView) -> Option<String> {
+    let searched = study.space.iter().any(|space| space.parameters().contains_key("n_ctx"));
+    let context = study.fixed.get("n_ctx").filter(|_| !searched && !study.given.contains_key("n_ctx"))?;
+    Some(format!("-c {context} holds the measured request; to serve longer ones, tune with `--set n_ctx=N`"))
 }
 
 /// A word as a shell reads it back.

@@ -1,5 +1,7 @@
 //! From a storage URL to a connection: every verb is a gRPC client of a coordinator in this process.
 
+use std::path::Path;
+
 use fleetune_coordinator::Coordinator;
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::storage::StoreError;
@@ -32,6 +34,20 @@ pub async fn connect(config: &Config) -> CliResult<Connection> {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
     })?;
     Ok(Connection { channel, storage, stop })
+}
+
+/// The same for verbs that only look and steer: they make no database.
+pub async fn connect_to_existing(config: &Config) -> CliResult<Connection> {
+    let storage = storage_url(config)?;
+    let path = storage.strip_prefix("sqlite://").map(|rest| rest.split('?').next().unwrap_or(rest));
+    match path {
+        Some(path) if !path.is_empty() && !Path::new(path).exists() => {
+            Err(CliError::new(Exit::NotFoundOrConflict, format!("there are no studies in `{path}`"))
+                .because("the file does not exist")
+                .hint("`fleetune tune MODEL` makes it; studies that are kept elsewhere are found with `--storage URL`"))
+        }
+        _ => connect(config).await,
+    }
 }
 
 fn storage_url(config: &Config) -> CliResult<String> {

@@ -9,13 +9,14 @@ mod error;
 mod render;
 mod view;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser as _, ValueEnum as _};
 
 use args::{Cli, Command, Format};
 use client::Client;
-use connect::connect;
+use connect::connect_to_existing;
 use error::{CliError, CliResult, Exit};
 
 /// Runs the program.
@@ -23,6 +24,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("FLEETUNE_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
@@ -60,11 +62,11 @@ async fn run(cli: Cli) -> CliResult<Exit> {
     match cli.command {
         Command::Tune(args) => command::tune::run(&args, &config, format).await,
         Command::Study { verb } => {
-            let connection = connect(&config).await?;
+            let connection = connect_to_existing(&config).await?;
             command::study::run(verb, Client::new(connection.channel), format).await
         }
         Command::Trial { verb } => {
-            let connection = connect(&config).await?;
+            let connection = connect_to_existing(&config).await?;
             command::trial::run(verb, Client::new(connection.channel), format).await
         }
         Command::Model { verb } => command::model::run(verb, format),

@@ -156,6 +156,8 @@ pub struct BestView {
     pub winner: Option<TrialView>,
     /// The winner as a llama-server command line; null without a winner.
     pub llama_server: Option<String>,
+    /// What to know before it is used; null when there is nothing to say.
+    pub llama_server_note: Option<String>,
 }
 
 /// A comparison in fresh processes.

@@ -93,7 +93,7 @@ const CASES: &[Case] = &[
     case("setting without a value", Setup::None, &["%", "--set", "n_ctx"], 2, &["`n_ctx` is no setting"], "write NAME=VALUE, as in `n_ctx=4096`"),
     case("setting twice", Setup::None, &["%", "--set", "n_ctx=1", "--set", "n_ctx=2"], 2, &["`--set n_ctx` is given twice"], ""),
     case("unknown sampler", Setup::None, &["%", "--sampler", "magic"], 2, &["there is no sampler `magic`"], "use one of random, grid, tpe"),
-    case("unknown pruner", Setup::None, &["%", "--pruner", "magic"], 2, &["there is no pruner `magic`"], "use one of none, median"),
+    case("unknown pruner", Setup::None, &["%", "--pruner", "magic"], 2, &["there is no pruner `magic`"], "use one of none, median, threshold"),
     case("unknown metric", Setup::None, &["%", "--metric", "beauty"], 2, &["there is no metric `beauty`"], "use one of decode, prefill, ttft, balanced"),
     case("no trials", Setup::None, &["tune", "m.gguf", "--trials", "0"], 2, &["'0' for '--trials <N>'"], ""),
     case("negative time", Setup::None, &["%", "--time=-3s"], 2, &["`-3s` is outside what a time may be: above 0"], ""),

@@ -16,6 +16,9 @@ pub fn best(best: &BestView) -> String {
     if let Some(command) = &best.llama_server {
         text.push_str("\n\n");
         text.push_str(command);
+        if let Some(note) = &best.llama_server_note {
+            text.push_str(&format!("\n({note})"));
+        }
     }
     text
 }
@@ -47,7 +50,7 @@ fn ranking(best: &BestView) -> String {
             let own = trial.values.first().copied().unwrap_or(f64::NAN);
             let is_default = best.baseline.as_ref().is_some_and(|baseline| baseline.number == trial.number);
             let versus = match base {
-                _ if is_default => "default".to_owned(),
+                _ if is_default => baseline_name(best).trim_start_matches("the ").to_owned(),
                 // Above 0 is faster, whichever way the metric counts.
                 Some(base) if minimized => format!("{:+.1} %", (base / own - 1.0) * 100.0),
                 Some(base) => format!("{:+.1} %", (own / base - 1.0) * 100.0),
@@ -92,21 +95,36 @@ fn announcement(best: &BestView) -> String {
         };
     };
     let ComparisonView { challenger, gain, proven, .. } = comparison;
+    let base = baseline_name(best);
     let Some(challenger) = challenger else {
-        return "No challenger was left after the comparison; the default configuration stays.".to_owned();
+        return match winner {
+            Some(_) => format!("No other configuration was left after the comparison; {base} stays."),
+            None => "Every configuration failed when it was measured again; nothing can be recommended.".to_owned(),
+        };
     };
     let Some(gain) = gain else {
-        return format!("Trial {challenger} is the best. There is no default to compare it with.");
+        return match comparison.baseline {
+            Some(_) => format!("Trial {challenger} is what is left: {base} failed when it was measured again."),
+            None => format!("Trial {challenger} is the best. There is no default to compare it with."),
+        };
     };
     let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     let interval = format!("95 % interval {} to {}", percent(gain.low), percent(gain.high));
     let pairs = format!("{} paired rounds in fresh processes", gain.pairs);
+    let ratio = percent(gain.ratio);
     if proven {
-        format!("Trial {challenger} is faster than the default: {} ({interval}; {pairs}).", percent(gain.ratio))
+        format!("Trial {challenger} is faster than {base}: {ratio} ({interval}; {pairs}).")
     } else {
         format!(
-            "No gain over the default is proven: trial {challenger} came to {} ({interval}; {pairs}). Keep the default.",
-            percent(gain.ratio)
+            "No gain over {base} is proven: trial {challenger} came to {ratio} ({interval}; {pairs}). Keep it as it is."
         )
+    }
+}
+
+/// What the others are compared with.
+fn baseline_name(best: &BestView) -> &'static str {
+    match &best.baseline {
+        Some(trial) if trial.origin == "engine_fit" => "the engine's own fit",
+        _ => "the default",
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use best::best;
 pub use study::{studies, study, verify};
-pub use table::{pairs, seconds};
+pub use table::{number, pairs, seconds};
 pub use trial::{trial, trials};
 
 use crate::args::Format;

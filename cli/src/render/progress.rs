@@ -79,6 +79,18 @@ impl Progress {
 
     /// The study changed.
     pub fn study(&mut self, study: StudyView) {
+        if study.state != self.study.state {
+            match study.state.as_str() {
+                "paused" => self.say(&format!("  paused; `fleetune study resume {}` goes on", study.name)),
+                "active" if self.study.state == "paused" => self.say("  goes on"),
+                _ => {}
+            }
+        }
+        if study.obstacles != self.study.obstacles {
+            for obstacle in &study.obstacles {
+                self.say(&format!("  {obstacle}"));
+            }
+        }
         self.study = study;
         self.set_style();
         self.refresh();

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{status, view};
 use crate::scheduler::Engine;
+use crate::storage::StoreError;
 
 /// Feeds `sender` with what changes after `after`.
 pub async fn run(
@@ -19,6 +20,7 @@ pub async fn run(
 ) {
     let mut changes = engine.changes();
     let mut last: Option<v1::Study> = None;
+    let mut watched = None;
     loop {
         changes.mark_unchanged();
         let (summary, trials) = match engine.changes_since(&study, after).await {
@@ -28,6 +30,12 @@ pub async fn run(
                 return;
             }
         };
+        // A study that was deleted and made anew is another one.
+        if *watched.get_or_insert(summary.record.id) != summary.record.id {
+            let gone = StoreError::StudyNotFound(study).into();
+            let _ = sender.send(Err(status::engine(&gone))).await;
+            return;
+        }
         let full_page = trials.len() >= 1_000;
         for trial in &trials {
             after = after.max(trial.revision);

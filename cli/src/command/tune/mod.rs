@@ -15,7 +15,7 @@ use crate::connect::connect;
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 use crate::render::progress::Progress;
-use crate::view::StudyView;
+use crate::view::{StudyView, TrialView};
 
 use options::Options;
 
@@ -30,7 +30,7 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
         Some(name) => name.clone(),
         None => study::default_name(&options, &model.hash, &agent.engine(), &agent.inventory().device_class()),
     };
-    let study = study::open(&mut client, &name, &options, args.fresh).await?;
+    let study = study::open(&mut client, &name, &options, &model.hash, args.fresh).await?;
     if study.state == "finished" {
         render::say(&format!(
             "study `{name}` is complete ({} trials, {}); `--trials N` searches on, `--fresh` begins anew",
@@ -64,7 +64,7 @@ fn no_worker(error: AgentError) -> CliError {
         AgentError::Executor(_) => Exit::NotFoundOrConflict,
         AgentError::Identity(_) | AgentError::Refused(_) | AgentError::Probe(_) => Exit::Unexpected,
     };
-    CliError::new(exit, "failed to start the worker").because(error)
+    CliError::new(exit, "the worker cannot work").because(error)
 }
 
 fn announce(study: &StudyView, storage: &str) {
@@ -162,6 +162,9 @@ async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<
     let study = client.show(name).await?;
     let best = client.best(name, 5).await?;
     if best.trials.is_empty() {
+        if let Some(error) = nothing_feasible(client, &study).await? {
+            return Err(error);
+        }
         let first = client.trials(name, &[fleetune_core::TrialState::Fail]).await?.into_iter().next();
         let error = CliError::new(Exit::TrialFailed, format!("no trial of study `{name}` gave a result"));
         return Err(match first {
@@ -177,7 +180,34 @@ async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<
         });
     }
     render::print(format, &best, render::best)?;
+    if study.state != "finished" {
+        // Somebody else ended it: what stands above is what there is, not the answer.
+        let ended = study.trials.ended();
+        let error =
+            CliError::new(Exit::NotFoundOrConflict, format!("study `{name}` was {} after {ended} trials", study.state));
+        return Err(error.hint("begin anew with `--fresh`, or choose another `--study`"));
+    }
     Ok(Exit::Done)
+}
+
+/// What to say of a study whose completed trials all break a constraint; none when there are no completed ones.
+async fn nothing_feasible(client: &mut Client, study: &StudyView) -> CliResult<Option<CliError>> {
+    let complete = client.trials(&study.name, &[fleetune_core::TrialState::Complete]).await?;
+    let violation = |trial: &TrialView| trial.constraints.iter().map(|value| value.max(0.0)).sum::<f64>();
+    let Some(nearest) = complete.iter().min_by(|a, b| violation(a).total_cmp(&violation(b))) else {
+        return Ok(None);
+    };
+    let names = study.space.iter().flat_map(fleetune_core::SearchSpace::constraints);
+    let broken = names.zip(&nearest.constraints).filter(|(_, value)| **value > 0.0);
+    let broken: Vec<String> =
+        broken.map(|(constraint, value)| format!("`{}` by {}", constraint.name(), render::number(*value))).collect();
+    let error =
+        CliError::new(Exit::TrialFailed, format!("no trial of study `{}` satisfies its constraints", study.name));
+    Ok(Some(
+        error
+            .because(format!("trial {} comes nearest; it breaks {}", nearest.number, broken.join(" and ")))
+            .hint("loosen the constraint, or search longer with a larger `--trials`"),
+    ))
 }
 
 /// Ctrl-C and SIGTERM, from the moment this is made: one that comes while nobody waits is not missed.
@@ -218,7 +248,8 @@ impl Signals {
     }
 }
 
-/// The command line of this process, as a shell reads it back.
+/// The command line that goes on where this process stopped, as a shell reads it back: a `--fresh` would begin anew.
 fn same_command() -> String {
-    std::env::args().map(|word| crate::client::quoted(&word)).collect::<Vec<_>>().join(" ")
+    let words = std::env::args().filter(|word| word != "--fresh");
+    words.map(|word| crate::client::quoted(&word)).collect::<Vec<_>>().join(" ")
 }

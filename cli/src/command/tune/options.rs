@@ -74,11 +74,7 @@ impl Options {
             usage(format!("there is no sampler `{sampler}`"))
                 .hint(format!("use one of {}", SamplerConfig::NAMES.join(", ")))
         })?;
-        let pruner = match args.pruner.as_ref().unwrap_or(&config.pruner).as_str() {
-            "none" => PrunerConfig::None,
-            "median" => PrunerConfig::median(),
-            other => return Err(usage(format!("there is no pruner `{other}`")).hint("use one of none, median")),
-        };
+        let pruner = pruner(args.pruner.as_ref().unwrap_or(&config.pruner), args)?;
         let timeout_s = match args.timeout_per_trial {
             Some(seconds) => seconds,
             None => parse_duration(&config.timeout_per_trial)
@@ -139,6 +135,22 @@ impl Options {
                 confirm: self.confirm,
             }),
         }
+    }
+}
+
+fn pruner(name: &str, args: &TuneArgs) -> CliResult<PrunerConfig> {
+    let usage = |what: String| CliError::new(Exit::Usage, what);
+    let (lower, upper) = (args.prune_below, args.prune_above);
+    let has_limits = lower.is_some() || upper.is_some();
+    match name {
+        "threshold" if has_limits => Ok(PrunerConfig::Threshold { lower, upper, n_warmup_steps: 0, interval_steps: 1 }),
+        "threshold" => Err(usage("the pruner `threshold` has no limit".to_owned())
+            .hint("add `--prune-below VALUE`, `--prune-above VALUE` or both")),
+        _ if has_limits => Err(usage(format!("the pruner `{name}` has no limits to set"))
+            .hint("`--prune-below` and `--prune-above` go with `--pruner threshold`")),
+        "none" => Ok(PrunerConfig::None),
+        "median" => Ok(PrunerConfig::median()),
+        _ => Err(usage(format!("there is no pruner `{name}`")).hint("use one of none, median, threshold")),
     }
 }
 

@@ -28,7 +28,13 @@ pub fn default_name(options: &Options, model_hash: &str, engine: &str, device_cl
 }
 
 /// Finds or creates the study `name`.
-pub async fn open(client: &mut Client, name: &str, options: &Options, fresh: bool) -> CliResult<StudyView> {
+pub async fn open(
+    client: &mut Client,
+    name: &str,
+    options: &Options,
+    model_hash: &str,
+    fresh: bool,
+) -> CliResult<StudyView> {
     let existing = client.find(name).await?;
     let existing = match existing {
         Some(study) if fresh || is_stillborn(&study) => {
@@ -50,7 +56,8 @@ pub async fn open(client: &mut Client, name: &str, options: &Options, fresh: boo
             created => return created,
         }
     };
-    let differences = differences(&study, options);
+    let mut differences = differences(&study, options);
+    differences.extend(other_model(&study, options, model_hash));
     if !differences.is_empty() {
         return Err(CliError {
             exit: Exit::NotFoundOrConflict,
@@ -82,10 +89,28 @@ async fn resume(client: &mut Client, study: StudyView, options: &Options) -> Cli
         seconds: options.given_budget.seconds.or(study.budget.seconds),
         target: options.given_budget.target.or(study.budget.target),
     };
-    if budget != study.budget {
+    let is_given = options.given_budget != Budget::default();
+    let may_wake = is_given && matches!(study.state.as_str(), "finished" | "confirming");
+    if budget != study.budget || may_wake {
         return client.set_budget(&name, &budget).await;
     }
     client.show(&name).await
+}
+
+/// Why the model at hand is not the study's. The same file under another path is, as long as the old path leads there.
+fn other_model(study: &StudyView, options: &Options, model_hash: &str) -> Option<String> {
+    let known = study.model.as_deref()?;
+    let given = options.model.display().to_string();
+    match &study.pin {
+        Some(pin) if pin.model_hash != model_hash => {
+            Some(format!("`{given}` is not the model that it has measured (another file, or changed since)"))
+        }
+        Some(_) if known != given && !std::path::Path::new(known).exists() => {
+            Some(format!("its model lay at `{known}`; put it, or a link to `{given}`, there"))
+        }
+        None if known != given => Some(format!("its model is `{known}`, not `{given}`")),
+        Some(_) | None => None,
+    }
 }
 
 /// A study that never got as far as its first trial is in nobody's way.
@@ -101,8 +126,6 @@ fn differences(study: &StudyView, options: &Options) -> Vec<String> {
             found.push(format!("its {what} is {is}, not {wanted}"));
         }
     };
-    let model = options.model.display().to_string();
-    compare("model", study.model.clone().unwrap_or_else(|| "none".to_owned()), model);
     compare("metric", study.metric.clone().unwrap_or_else(|| "none".to_owned()), options.objective.to_string());
     if let Some(workload) = study.workload {
         let say = |workload: fleetune_core::Workload| {
