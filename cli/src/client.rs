@@ -159,6 +159,7 @@ impl Client {
         let answer = self.studies.best(v1::BestRequest { study: name.to_owned(), count }).await;
         let best = answer.map_err(failed(format!("failed to read the best of study `{name}`")))?.into_inner();
         let winner = best.winner.map(trial).transpose()?;
+        let llama_server_note = winner.as_ref().and_then(|_| context_note(&shown));
         let llama_server = match (&winner, &shown.model) {
             (Some(winner), Some(model)) => Some(llama_server(model, &shown, &winner.params)?),
             _ => None,
@@ -184,7 +185,7 @@ impl Client {
             }),
             winner,
             llama_server,
-            llama_server_note: context_note(&shown),
+            llama_server_note,
         })
     }
 
