@@ -62,6 +62,7 @@ conformance! {
         a_taken_number_is_refused
         a_waiting_trial_is_popped
         a_waiting_trial_is_popped_once
+        a_queue_entry_is_not_started_as_a_fresh_trial
         only_active_studies_start_trials
         ended_studies_take_no_queue_entries
         parameters_survive_bit_for_bit

@@ -201,7 +201,8 @@ impl LiveStudy {
                 Err(why) => return Err(EngineError::SpaceExhausted { name: self.record.name.clone(), why }),
             };
             let turn = Turn(self.record.next_turn.0 + offset as i64);
-            entries.push(StartEntry { number, params: self.pack(&params)?, origin: Origin::Sampled });
+            let packed = self.pack(&params)?;
+            entries.push(StartEntry { number, queued: !is_fresh, params: packed, origin: Origin::Sampled });
             running.push(Running { turn, number, params });
         }
         Ok(entries)

@@ -372,8 +372,10 @@ pub struct StartTrials {
 /// One trial that enters `Running`.
 #[derive(Clone, Debug)]
 pub struct StartEntry {
-    /// An existing WAITING trial, or the study's next number (then refused with `TurnTaken` unless it still is).
+    /// A WAITING trial, or the study's next number. Refused with `TurnTaken` unless it still is that.
     pub number: TrialNumber,
+    /// A queue entry, whose fixed parameters `params` completes; else a fresh trial.
+    pub queued: bool,
     /// Its complete parameters.
     pub params: ParamSet,
     /// `Sampled` or `Client`; a queue entry keeps its own.

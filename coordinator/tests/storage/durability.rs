@@ -126,7 +126,7 @@ async fn write_until_killed() {
                 let number = queued[0].number;
                 // Another task may have taken the turn: then the trial stays in the queue.
                 let turn = store.study(study).await.unwrap().next_turn;
-                let mut start = super::harness::start_at(study, turn, &[number]);
+                let mut start = super::harness::pop_at(study, turn, &[number]);
                 start.request_id = format!("start {task} {round}");
                 if store.start(start, at(1)).await.is_ok() {
                     let end = complete(number.0 as f64);

@@ -175,12 +175,22 @@ pub fn start_at(study: StudyId, turn: Turn, numbers: &[TrialNumber]) -> StartTri
         turn,
         seen: Revision(1),
         sampler: "tpe 1".to_owned(),
-        entries: numbers
-            .iter()
-            .map(|number| StartEntry { number: *number, params: params(0.5), origin: Origin::Sampled })
-            .collect(),
+        entries: numbers.iter().map(|number| fresh(*number)).collect(),
         lease: None,
     }
+}
+
+/// As [`start_at`], with queue entries.
+pub fn pop_at(study: StudyId, turn: Turn, numbers: &[TrialNumber]) -> StartTrials {
+    let mut start = start_at(study, turn, numbers);
+    for entry in &mut start.entries {
+        entry.queued = true;
+    }
+    start
+}
+
+pub fn fresh(number: TrialNumber) -> StartEntry {
+    StartEntry { number, queued: false, params: params(0.5), origin: Origin::Sampled }
 }
 
 pub fn complete(value: f64) -> TrialEnd {

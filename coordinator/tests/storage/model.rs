@@ -168,6 +168,7 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
                 let index = waiting.filter(|_| *queued).unwrap_or(count);
                 let turn = fleetune_core::Turn(model.turns);
                 let mut start = start_at(study.id, turn, &[TrialNumber(index as i64)]);
+                start.entries[0].queued = index < count;
                 start.request_id = format!("s{place}");
                 start.lease = name.map(|name| (worker(&format!("w{name}")), TTL));
                 let answer = db.store.start(start, now).await;

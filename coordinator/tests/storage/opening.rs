@@ -59,7 +59,7 @@ pub async fn the_first_schema_is_brought_up_to_date(db: Db) {
     assert_eq!(store.attempts(job.id).await.unwrap()[0].detail, json!({"samples": [1.0]}));
     // And it takes what a fresh database takes.
     let now = store.study(study.id).await.unwrap();
-    let start = super::harness::start_at(study.id, now.next_turn, &[TrialNumber(1)]);
+    let start = super::harness::pop_at(study.id, now.next_turn, &[TrialNumber(1)]);
     store.start(start, at(9)).await.unwrap();
 }
 

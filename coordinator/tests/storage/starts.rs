@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleetune_coordinator::storage::{Origin, Param, StartEntry, StoreError, external};
+use fleetune_coordinator::storage::{Origin, Param, StoreError, external};
 use fleetune_core::{StudyState, TrialNumber, TrialState, Turn, Value};
 use serde_json::json;
 
-use super::harness::{Db, TTL, at, distribution, params, start_at, unit, waiting, worker};
+use super::harness::{Db, TTL, at, distribution, fresh, params, pop_at, start_at, unit, waiting, worker};
 
 pub async fn numbers_and_turns_are_dense(db: Db) {
     let study = db.study("a").await;
@@ -69,8 +69,9 @@ pub async fn a_taken_number_is_refused(db: Db) {
 pub async fn a_waiting_trial_is_popped(db: Db) {
     let study = db.study("a").await;
     let queued = db.enqueue(&study, "q", 2).await;
-    let numbers = [TrialNumber(1), TrialNumber(2)];
-    let started = db.store.start(start_at(study.id, Turn(0), &numbers), at(2)).await.unwrap();
+    let mut start = pop_at(study.id, Turn(0), &[TrialNumber(1)]);
+    start.entries.push(fresh(TrialNumber(2)));
+    let started = db.store.start(start, at(2)).await.unwrap();
     let popped = &started[0].trial;
     assert_eq!((popped.id, popped.origin, &popped.fixed), (queued[1].id, Origin::Enqueued, &queued[1].fixed));
     assert_eq!((popped.state, popped.created_at, popped.started_at), (TrialState::Running, at(1), Some(at(2))));
@@ -82,11 +83,26 @@ pub async fn a_waiting_trial_is_popped(db: Db) {
 pub async fn a_waiting_trial_is_popped_once(db: Db) {
     let study = db.study("a").await;
     db.enqueue(&study, "q", 1).await;
-    let twice = start_at(study.id, Turn(0), &[TrialNumber(0), TrialNumber(0)]);
+    let twice = pop_at(study.id, Turn(0), &[TrialNumber(0), TrialNumber(0)]);
     assert!(matches!(db.store.start(twice, at(2)).await, Err(StoreError::TurnTaken { .. })));
-    db.store.start(start_at(study.id, Turn(0), &[TrialNumber(0)]), at(2)).await.unwrap();
-    let again = start_at(study.id, Turn(1), &[TrialNumber(0)]);
+    db.store.start(pop_at(study.id, Turn(0), &[TrialNumber(0)]), at(2)).await.unwrap();
+    let again = pop_at(study.id, Turn(1), &[TrialNumber(0)]);
     assert!(matches!(db.store.start(again, at(2)).await, Err(StoreError::TurnTaken { .. })));
+}
+
+pub async fn a_queue_entry_is_not_started_as_a_fresh_trial(db: Db) {
+    let study = db.study("a").await;
+    let proposed = start_at(study.id, Turn(0), &[TrialNumber(0)]);
+    // Somebody queues an entry under the number that was proposed; it takes no turn.
+    let queued = db.enqueue(&study, "q", 1).await.remove(0);
+    assert_eq!(queued.number, TrialNumber(0));
+    let error = db.store.start(proposed, at(2)).await.unwrap_err();
+    assert!(matches!(error, StoreError::TurnTaken { turn: Turn(0), next: Turn(0) }), "{error}");
+    let absent = pop_at(study.id, Turn(0), &[TrialNumber(1)]);
+    assert!(matches!(db.store.start(absent, at(2)).await, Err(StoreError::TurnTaken { .. })));
+    assert_eq!(db.trial(&study, TrialNumber(0)).await, queued);
+    let popped = db.store.start(pop_at(study.id, Turn(0), &[TrialNumber(0)]), at(3)).await.unwrap();
+    assert_eq!(popped[0].trial.fixed, queued.fixed);
 }
 
 pub async fn only_active_studies_start_trials(db: Db) {
@@ -163,12 +179,11 @@ pub async fn concurrent_starts_take_each_turn_once(db: Db) {
         tasks.push(tokio::spawn(async move {
             let mut taken = Vec::new();
             for round in 0..6 {
-                let entry = |number| StartEntry { number, params: params(0.5), origin: Origin::Sampled };
                 loop {
                     let now = store.study(study.id).await.unwrap();
                     let mut start = start_at(now.id, now.next_turn, &[]);
                     start.request_id = format!("{task} {round}");
-                    start.entries = vec![entry(now.next_number)];
+                    start.entries = vec![fresh(now.next_number)];
                     match store.start(start, at(1)).await {
                         Ok(started) => break taken.push(started[0].trial.number.0),
                         Err(StoreError::TurnTaken { .. }) => {}

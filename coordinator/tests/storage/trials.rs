@@ -178,7 +178,7 @@ pub async fn every_change_of_a_trial_takes_a_revision(db: Db) {
         assert_eq!(db.reread(&study).await.revision, last, "{what}");
     };
     let turn = db.reread(&study).await.next_turn;
-    db.store.start(super::harness::start_at(study.id, turn, &[number]), at(1)).await.unwrap();
+    db.store.start(super::harness::pop_at(study.id, turn, &[number]), at(1)).await.unwrap();
     next("start").await;
     db.store.report(study.id, number, None, 0, 1.0, false, at(1)).await.unwrap();
     next("report").await;

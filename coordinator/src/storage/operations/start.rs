@@ -161,7 +161,11 @@ impl Start {
         let mut next = head.next_number;
         let mut queued: Vec<Option<TrialRecord>> = Vec::with_capacity(start.entries.len());
         for entry in &start.entries {
-            if entry.number == next {
+            if !entry.queued {
+                // Another may have queued an entry under this number: its fixed parameters are not in `params`.
+                if entry.number != next {
+                    return Err(taken());
+                }
                 next.0 += 1;
                 queued.push(None);
                 continue;
