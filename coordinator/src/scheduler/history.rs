@@ -2,6 +2,7 @@
 //!
 //! Everything a suggestion, a verdict or a ranking reads comes from here; SQL is asked only for what changed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -95,10 +96,11 @@ impl History {
     }
 
     /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
-    /// in that order.
+    /// in that order. Of a trial that is there twice (it changed between two pages) the newest record counts.
     pub fn absorb(&mut self, mut changed: Vec<TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
         // By number first: columns grow densely even when a page brings a later trial before an earlier one.
-        changed.sort_by_key(|trial| trial.number);
+        changed.sort_by_key(|trial| (trial.number, Reverse(trial.revision)));
+        changed.dedup_by_key(|trial| trial.number);
         let mut events: Vec<(Revision, u8, Event)> = Vec::new();
         for trial in changed {
             let row = self.place(&trial);
@@ -302,4 +304,60 @@ impl History {
 
 fn row(number: TrialNumber) -> usize {
     usize::try_from(number.0).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetune_core::{Attempt, StudyId, Timestamp, TrialId};
+
+    use super::*;
+
+    /// Trial 0, RUNNING since revision 2.
+    fn running() -> TrialRecord {
+        TrialRecord {
+            id: TrialId(1),
+            study: StudyId(1),
+            number: TrialNumber(0),
+            state: TrialState::Running,
+            origin: Origin::Sampled,
+            fixed: Params::new(),
+            params: BTreeMap::new(),
+            values: Vec::new(),
+            constraints: Vec::new(),
+            fail: None,
+            job: None,
+            attempt: Attempt(0),
+            turn: Some(Turn(0)),
+            seen: Some(Revision(1)),
+            sampler: String::new(),
+            revision: Revision(2),
+            started_revision: Some(Revision(2)),
+            ended_revision: None,
+            created_at: Timestamp(0),
+            started_at: Some(Timestamp(0)),
+            ended_at: None,
+            seconds: 0.0,
+            steps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_trial_that_changed_between_two_pages_starts_once_and_ends_once() {
+        let ended = TrialRecord {
+            state: TrialState::Complete,
+            values: vec![1.0],
+            revision: Revision(3),
+            ended_revision: Some(Revision(3)),
+            ..running()
+        };
+        for pages in [[running(), ended.clone()], [ended, running()]] {
+            let mut history = History::new(StepKind::Curve, 1);
+            let events = history.absorb(pages.into(), Revision(1));
+            assert!(
+                matches!(&events[..], [(Revision(2), Event::Started { .. }), (Revision(3), Event::Ended(_))]),
+                "{events:?}"
+            );
+            assert!(!history.any_running());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use fleetune_coordinator::storage::{Origin, Param, StoreError, external};
 use fleetune_core::{StudyState, TrialNumber, TrialState, Turn, Value};
 use serde_json::json;
 
-use super::harness::{Db, TTL, at, distribution, fresh, params, pop_at, start_at, unit, waiting, worker};
+use super::harness::{Db, TTL, at, distribution, fresh, pop_at, start_at, unit, waiting, worker};
 
 pub async fn numbers_and_turns_are_dense(db: Db) {
     let study = db.study("a").await;
