@@ -48,6 +48,7 @@ conformance! {
         cancelling_ends_waiting_and_running_trials
         preparing_ends_in_one_transaction
         a_preparation_can_be_repeated
+        a_preparation_keeps_a_budget_that_was_changed_meanwhile
         a_failed_preparation_fails_the_study
         a_lost_preparation_is_refused
         deleting_a_study_deletes_everything_in_it

@@ -333,7 +333,7 @@ pub struct StudyUpdate {
 pub struct Prepared {
     /// What the worker found, as JSON.
     pub description: serde_json::Value,
-    /// The configuration with the space and everything else resolved.
+    /// The configuration with the space and everything else resolved. Its budget does not count: the stored one stays.
     pub config: StudyConfig,
     /// What the study's values will hold for.
     pub pin: Pin,

@@ -134,6 +134,17 @@ pub async fn a_preparation_can_be_repeated(db: Db) {
     assert!(matches!(error, StoreError::JobEnded(_)), "{error}");
 }
 
+pub async fn a_preparation_keeps_a_budget_that_was_changed_meanwhile(db: Db) {
+    let (id, token) = preparing(&db).await;
+    let resolved = prepared();
+    let budget = Budget { trials: Some(77), ..Budget::default() };
+    let update = StudyUpdate { budget: Some(budget), ..StudyUpdate::default() };
+    db.store.update_study(id, update, at(2)).await.unwrap();
+    let study = db.store.prepare(token, resolved, Value::Null, at(3)).await.unwrap();
+    assert_eq!((study.config.budget, study.config.seed), (budget, 7));
+    assert_eq!(db.store.study(id).await.unwrap(), study);
+}
+
 pub async fn a_failed_preparation_fails_the_study(db: Db) {
     let (_, token) = preparing(&db).await;
     for now in [2, 3] {

@@ -1,6 +1,7 @@
 //! The end of `Preparing`: the result of a describe job.
 
 use async_trait::async_trait;
+use fleetune_core::study::StudyConfig;
 use fleetune_core::{LeaseToken, StudyState, Timestamp};
 use serde_json::Value;
 
@@ -39,7 +40,9 @@ impl Operation for Prepare {
         study.state = StudyState::Active;
         study.reason = String::new();
         study.description = Some(description.clone());
-        study.config = config.clone();
+        // The budget may have been changed since `config` was resolved.
+        let budget = study.config.budget;
+        study.config = StudyConfig { budget, ..config.clone() };
         study.pin = Some(pin.clone());
         study.config_revision = head.bump();
         for entry in waiting {
