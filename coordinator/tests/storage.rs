@@ -118,6 +118,7 @@ conformance! {
         a_comparison_confirms_the_study
         creating_a_comparison_can_be_repeated
         rounds_are_stored_once_and_in_order
+        the_stderr_of_each_cell_is_cut
         the_next_attempt_goes_on_after_the_last_round
         the_end_of_a_comparison_finishes_the_study
         leaving_confirming_closes_the_comparison

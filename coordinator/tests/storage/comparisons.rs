@@ -51,6 +51,19 @@ pub async fn rounds_are_stored_once_and_in_order(db: Db) {
     assert_eq!(db.store.rounds(token.job).await.unwrap(), expected);
 }
 
+pub async fn the_stderr_of_each_cell_is_cut(db: Db) {
+    let (_, token) = leased(&db).await;
+    let cell = |index| json!({"candidate": index, "detail": {"stderr_tail": format!("{}the end", "x".repeat(70_000))}});
+    let cells: Value = (0..2).map(cell).collect();
+    for _repeat in 0..2 {
+        db.store.record_round(token, 0, cells.clone(), at(3)).await.unwrap();
+    }
+    for cell in db.store.rounds(token.job).await.unwrap()[0].as_array().unwrap() {
+        let kept = cell["detail"]["stderr_tail"].as_str().unwrap();
+        assert!(kept.len() == 65_536 && kept.ends_with("the end"));
+    }
+}
+
 pub async fn the_next_attempt_goes_on_after_the_last_round(db: Db) {
     let (study, token) = leased(&db).await;
     db.store.record_round(token, 0, json!(["a"]), at(3)).await.unwrap();

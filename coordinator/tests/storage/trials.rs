@@ -197,10 +197,10 @@ pub async fn an_oversized_detail_is_refused_and_stderr_is_cut(db: Db) {
     assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
     assert_eq!(db.trial(&study, number).await.state, TrialState::Running);
     let stderr = format!("é{}the end", "x".repeat(70_000));
-    let detail = json!({"stderr": stderr, "exit": 1});
+    let detail = json!({"stderr_tail": stderr, "exit": 1});
     db.store.finish(study.id, number, Some(token), failed(FailKind::Crash), detail, at(3)).await.unwrap();
     let detail = &db.store.attempts(token.job).await.unwrap()[0].detail;
-    let kept = detail["stderr"].as_str().unwrap();
+    let kept = detail["stderr_tail"].as_str().unwrap();
     assert!(kept.len() <= 65_536 && kept.ends_with("the end") && detail["exit"] == 1);
 }
 

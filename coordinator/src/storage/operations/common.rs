@@ -1,5 +1,6 @@
 //! Steps that several operations share.
 
+use fleetune_core::measurement::MAX_STDERR_TAIL;
 use fleetune_core::study::StudyState;
 use fleetune_core::{Attempt, FailKind, JobId, LeaseToken, StudyId, Timestamp, TrialNumber, TrialState};
 use serde_json::Value;
@@ -10,8 +11,6 @@ use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead, TrialRow};
 
 /// Largest detail of an attempt, bytes of JSON.
 const DETAIL_LIMIT: usize = 1 << 20;
-/// Largest stderr tail within it, bytes.
-const STDERR_LIMIT: usize = 64 << 10;
 
 pub(super) async fn need_head(rows: &mut dyn Rows, study: StudyId) -> Result<StudyHead, StoreError> {
     rows.head_for_update(study).await?.ok_or_else(|| StoreError::StudyNotFound(study.to_string()))
@@ -64,7 +63,29 @@ pub(super) fn holds(job: &JobRow, attempt: &AttemptRow) -> bool {
     job.record.state == JobState::Leased && !job.lease_ended && job.record.attempt == attempt.attempt
 }
 
-/// The JSON text of a detail, NULL for `null`, with its stderr cut to the tail that is kept.
+/// What is kept of a detail: each stderr is cut to its tail, in the cells of a round too.
+pub(super) fn kept(detail: &Value) -> Value {
+    let mut detail = detail.clone();
+    match &mut detail {
+        Value::Array(cells) => cells.iter_mut().filter_map(|cell| cell.get_mut("detail")).for_each(cut_stderr),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            cut_stderr(&mut detail);
+        }
+    }
+    detail
+}
+
+/// Cuts what `AttemptDetail` calls `stderr_tail`.
+fn cut_stderr(detail: &mut Value) {
+    if let Some(Value::String(stderr)) = detail.get_mut("stderr_tail")
+        && stderr.len() > MAX_STDERR_TAIL
+    {
+        let start = stderr.ceil_char_boundary(stderr.len() - MAX_STDERR_TAIL);
+        stderr.drain(..start);
+    }
+}
+
+/// The JSON text of what is kept of a detail, NULL for `null`.
 ///
 /// # Errors
 /// [`StoreError::TooLarge`].
@@ -72,13 +93,7 @@ pub(super) fn detail_text(detail: &Value) -> Result<Option<String>, StoreError> 
     if detail.is_null() {
         return Ok(None);
     }
-    let cut = detail.get("stderr").and_then(Value::as_str).filter(|stderr| stderr.len() > STDERR_LIMIT).map(|stderr| {
-        let start = stderr.ceil_char_boundary(stderr.len() - STDERR_LIMIT);
-        let mut detail = detail.clone();
-        detail["stderr"] = Value::from(&stderr[start..]);
-        detail
-    });
-    let text = cut.as_ref().unwrap_or(detail).to_string();
+    let text = kept(detail).to_string();
     if text.len() > DETAIL_LIMIT {
         let what = "the detail of an attempt, in bytes of JSON,".to_owned();
         return Err(StoreError::TooLarge { what, limit: DETAIL_LIMIT as u64 });

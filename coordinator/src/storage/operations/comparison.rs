@@ -5,7 +5,7 @@ use fleetune_core::{LeaseToken, StudyId, StudyState, Timestamp};
 use serde_json::Value;
 
 use super::common::{
-    attempt_of, detail_text, finish_job, holds, lease_lost, need_head, need_job, need_study, plain, wrong_state,
+    attempt_of, detail_text, finish_job, holds, kept, lease_lost, need_head, need_job, need_study, plain, wrong_state,
 };
 use super::study::open_job;
 use super::{Lane, Operation};
@@ -89,7 +89,7 @@ impl Operation for RecordRound {
         let (mut job, attempt) = need_comparison(rows, self.token).await?;
         if let Some(stored) = rows.round(self.token.job, self.round).await? {
             let taken = StoreError::RoundTaken { job: self.token.job, round: self.round };
-            return if stored == self.cells { Ok(()) } else { Err(taken) };
+            return if stored == kept(&self.cells) { Ok(()) } else { Err(taken) };
         }
         if !holds(&job, &attempt) {
             return Err(lease_lost(self.token, job.record.attempt));
