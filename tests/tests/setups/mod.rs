@@ -63,7 +63,10 @@ impl Setup {
                 space = "bad.toml";
             }
             Self::OtherModel => {
-                fs::copy(place.model(), place.path("other.gguf")).unwrap();
+                // One weight differs.
+                let mut model = fs::read(place.model()).unwrap();
+                *model.last_mut().unwrap() ^= 1;
+                fs::write(place.path("other.gguf"), model).unwrap();
             }
             Self::OtherEngine => {
                 let runner = place.path("other-runner");
@@ -73,6 +76,8 @@ impl Setup {
             }
             Self::NewerSqlite => {
                 storage = place.sqlite("newer.db");
+                // An empty file is an empty database.
+                place.write("newer.db", "");
                 place.run(&["study", "list", "--storage", &storage]).ok();
                 execute(&storage, &[&format!("{NEWER} x'00', 0)")]);
             }
