@@ -50,7 +50,10 @@ setup: ## Install what is missing and build the engine, once (minutes), for this
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
 	@cargo build --release $(LOCKED) -p fleetune-cli
-	@cmp -s "$(RUNNER)" "$(TARGET_DIR)/release/fleetune-runner" || cp "$(RUNNER)" "$(TARGET_DIR)/release/"
+	@# Renamed into place: a runner that a search is using cannot be written to.
+	@cmp -s "$(RUNNER)" "$(TARGET_DIR)/release/fleetune-runner" || \
+		{ cp "$(RUNNER)" "$(TARGET_DIR)/release/.fleetune-runner.new" && \
+		mv -f "$(TARGET_DIR)/release/.fleetune-runner.new" "$(TARGET_DIR)/release/fleetune-runner"; }
 	@model="$(MODEL)"; \
 	if [ -z "$$model" ]; then \
 		model="$(SYNTHETIC)"; \
