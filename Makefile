@@ -39,7 +39,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup tune test lint fmt bench bench-engine doc ci
+.PHONY: help setup tune test lint fmt bench bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,11 +85,19 @@ lint: ## Check format, lints, dependency arrows and licences
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Run the micro-benchmarks
-	cargo bench $(LOCKED) --benches
+bench: bench-engine ## The same as bench-engine: there is no other benchmark so far
 
-bench-engine: setup ## Compare the runner with llama-bench on the same engine
+bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
 	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"
+
+# Before the engine is built, which takes minutes.
+bench-tools:
+	@command -v python3 >/dev/null || { \
+		echo "error: python3 is missing; the comparison is written in it (Debian, Ubuntu: apt-get install python3-pip)" >&2; \
+		exit 1; }
+	@python3 -m pip --version >/dev/null 2>&1 || { \
+		echo "error: python3 has no pip, which fetches llama-bench (Debian, Ubuntu: apt-get install python3-pip)" >&2; \
+		exit 1; }
 
 doc: ## Build the API documentation
 	cargo doc $(LOCKED) --no-deps
