@@ -8,14 +8,39 @@ set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-have_libclang() {
-    local folder
+# The library that bindings are generated with, and clang's own headers (stddef.h): some packages hold one without the
+# other. libclang-cpp is another library.
+have_libclang() { have_libclang_library && have_clang_headers; }
+
+have_libclang_library() {
+    local folder file
     for folder in ${LIBCLANG_PATH:+"$LIBCLANG_PATH"} /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib \
         /opt/homebrew/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib; do
-        compgen -G "$folder/libclang*.so*" >/dev/null && return 0
-        compgen -G "$folder/libclang.dylib" >/dev/null && return 0
+        for file in "$folder"/libclang.so* "$folder"/libclang-[0-9]*.so* "$folder"/libclang.dylib; do
+            [ -e "$file" ] && return 0
+        done
     done
     return 1
+}
+
+have_clang_headers() {
+    local pattern
+    for pattern in ${LIBCLANG_PATH:+"$LIBCLANG_PATH/clang/*" "$LIBCLANG_PATH/../lib/clang/*"} \
+        "/usr/lib/llvm-*/lib/clang/*" "/usr/lib/clang/*" "/usr/lib64/clang/*" "/usr/local/lib/clang/*" \
+        "/opt/homebrew/opt/llvm/lib/clang/*" "/Library/Developer/CommandLineTools/usr/lib/clang/*"; do
+        compgen -G "$pattern/include/stddef.h" >/dev/null && return 0
+    done
+    return 1
+}
+
+have_cmake() {
+    local version major minor
+    have cmake || return 1
+    # `cmake version 3.31.6`, and other lines.
+    version=$(cmake --version 2>/dev/null) || return 1
+    [[ $version =~ ([0-9]+)\.([0-9]+) ]] || return 1
+    major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]}
+    ((10#$major > 3 || (10#$major == 3 && 10#$minor >= 14)))
 }
 
 # Debian keeps the server's programs out of PATH.
@@ -46,7 +71,7 @@ need() {       # need WORDS PACKAGE CHECK...
 }
 need "a C++ compiler (g++)" g++ have c++
 need "make" make have make
-need "CMake 3.14 or newer" cmake have cmake
+need "CMake 3.14 or newer" cmake have_cmake
 need "libclang with its headers" libclang-dev have_libclang
 need "the PostgreSQL server programs (initdb, postgres)" postgresql have_postgres
 
