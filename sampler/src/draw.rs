@@ -17,7 +17,8 @@ const DRAWS: usize = 200;
 const SEARCH_BUDGET: u64 = 50_000;
 /// A systematic search tries all values of a parameter that has at most this many, else as many random ones.
 const SEARCH_VALUES: u64 = 64;
-/// Estimated need over capacity up to which a configuration counts as fitting. Origin: sampler-design section 5.1 (a).
+/// Estimated need over capacity up to which a configuration counts as fitting. Short of 1, since the estimate is not
+/// exact and others use some memory too.
 const FITS: f64 = 0.98;
 /// Draws among which the first that fits is taken.
 const FITTING_DRAWS: usize = 24;

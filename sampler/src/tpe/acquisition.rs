@@ -7,7 +7,8 @@ use super::split::Split;
 use crate::numeric::log_add_exp;
 
 /// Estimated need over capacity from which a configuration loses score, and the ratio that costs one unit of log
-/// probability. Origin: sampler-design section 5.1 (a).
+/// probability. Short of 1, since the estimate is not exact and others use some memory too; gradual, so that a
+/// configuration just above is not ruled out by an error of a few percent.
 const FITS: f64 = 0.98;
 const MISFIT_SCALE: f64 = 0.05;
 /// Most an estimate alone may cost: what was measured wins.

@@ -18,7 +18,7 @@ use crate::tried::Tried;
 const DRAWS_PER_CANDIDATE: usize = 8;
 /// Untried configurations that a systematic search collects when draws find none.
 const COLLECTED: usize = 64;
-/// Above so many bad rows only the newest [`KEPT_ROWS`] count. Origin: architecture, "Scale".
+/// Above so many bad rows only the newest [`KEPT_ROWS`] count: the time for one suggestion grows with the rows.
 const MANY_ROWS: usize = 100_000;
 const KEPT_ROWS: usize = 50_000;
 /// Trials that must have run before their densities say anything.
