@@ -40,6 +40,22 @@ pub enum ModelError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another file than the one the study was made for.
+    #[error(
+        "model file `{}` is not the one that study `{study}` was made for (identity {found} instead of {pinned}); put \
+         the file back, or start a new study",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// The study.
+        study: String,
+        /// Identity of the file, shortened.
+        found: String,
+        /// Identity of the study's model, shortened.
+        pinned: String,
+    },
     /// The file is no model.
     #[error("model file `{}`: {source}", path.display())]
     Gguf {

@@ -12,7 +12,7 @@ use fleetune_core::inventory::{Cpu, Wsl};
 use fleetune_core::{Inventory, Params};
 use fleetune_model::{SynthQuant, SynthSize, SynthSpec};
 use fleetune_proto::{convert, v1};
-use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent, JobEnd};
+use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent, JobEnd, Unusable};
 use fleetune_worker::lock::{Device, DeviceLocks};
 use fleetune_worker::probe::{GpuReading, Probe};
 use support::{Coordinator, DEADLINE, Heard};
@@ -64,6 +64,18 @@ impl World {
         jobs: Vec<v1::job::Work>,
         prepare: impl FnOnce(&Coordinator),
     ) -> Self {
+        Self::patient(machine, runner, DEADLINE, script, jobs, prepare).await
+    }
+
+    /// With a runner that may be away for `patience`.
+    async fn patient(
+        machine: Inventory,
+        runner: PathBuf,
+        patience: Duration,
+        script: &str,
+        jobs: Vec<v1::job::Work>,
+        prepare: impl FnOnce(&Coordinator),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("models")).unwrap();
         let mut bytes = Vec::new();
@@ -79,6 +91,7 @@ impl World {
             model_dirs: vec![folder.path().join("models")],
             lock_dir: Some(folder.path().join("locks")),
             grace: Some(Duration::from_millis(500)),
+            runner_patience: Some(patience),
             ..AgentConfig::default()
         };
         let channel = coordinator.channel().await;
@@ -113,6 +126,17 @@ impl World {
         self.event(|event| matches!(event, AgentEvent::Repetition { step: Some(_), .. }).then_some(())).await;
     }
 
+    /// What the agent ends with by itself, after it gave its job back. No job has ended otherwise.
+    async fn gives_up(mut self) -> AgentError {
+        assert_eq!(self.end().await, JobEnd::Released);
+        let error = tokio::time::timeout(DEADLINE, self.agent).await.expect("it ends in time").unwrap().unwrap_err();
+        self.coordinator.with(|state| {
+            assert!(state.heard.contains(&Heard::Release(TOKEN.into())));
+            assert!(!state.heard.iter().any(|heard| matches!(heard, Heard::Finish(_) | Heard::Round(_))));
+        });
+        error
+    }
+
     async fn stop(self) -> Coordinator {
         self.stop.cancel();
         tokio::time::timeout(DEADLINE, self.agent).await.expect("it stops in time").unwrap().unwrap();
@@ -120,9 +144,11 @@ impl World {
     }
 }
 
+const TOKEN: &str = "5.1.00000000000000ff";
+
 fn job(work: v1::job::Work) -> v1::Job {
     v1::Job {
-        lease: Some(v1::Lease { token: "5.1.00000000000000ff".into(), expires_at: None, attempt: 1 }),
+        lease: Some(v1::Lease { token: TOKEN.into(), expires_at: None, attempt: 1 }),
         study: "s".into(),
         benchmark: Some(v1::Benchmark {
             model: "tiny".into(),
@@ -145,6 +171,15 @@ fn wire(params: &[(&str, i64)]) -> BTreeMap<String, v1::Value> {
 
 fn trial(params: &[(&str, i64)]) -> v1::job::Work {
     v1::job::Work::Trial(v1::TrialJob { number: 4, params: wire(params) })
+}
+
+/// A comparison of one configuration.
+fn comparison(cells_left: u32) -> v1::job::Work {
+    v1::job::Work::Comparison(v1::ComparisonJob {
+        candidates: vec![v1::Candidate { trial: 0, params: wire(&[]), baseline: true }],
+        next: Some(v1::Round { round: 0, order: vec![0] }),
+        cells_left,
+    })
 }
 
 fn outcome(finish: &v1::FinishRequest) -> &v1::TrialOutcome {
@@ -236,7 +271,7 @@ async fn stopped_agent_gives_its_job_back() {
             _ => None,
         })
         .await;
-    assert_eq!(token, "5.1.00000000000000ff");
+    assert_eq!(token, TOKEN);
 }
 
 #[tokio::test]
@@ -272,25 +307,73 @@ async fn describe_tells_model_machine_and_pin() {
 }
 
 #[tokio::test]
-async fn changed_model_file_is_not_measured() {
-    let pinned = |coordinator: &Coordinator| coordinator.with(|state| state.model_hash = Some("0".repeat(64)));
-    let mut world = World::new("{}", vec![trial(&[])], pinned).await;
-    let JobEnd::Failed(failure) = world.end().await else { panic!() };
-    assert!(failure.message.contains("is not the one that study `s` was made for"), "{}", failure.message);
-    world.stop().await;
+async fn changed_model_file_ends_the_agent_and_fails_no_trial() {
+    for work in [trial(&[]), comparison(1)] {
+        let pinned = |coordinator: &Coordinator| coordinator.with(|state| state.model_hash = Some("0".repeat(64)));
+        let error = World::new("{}", vec![work], pinned).await.gives_up().await.to_string();
+        assert!(error.contains("is not the one that study `s` was made for"), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn missing_model_is_an_error_that_says_what_to_do() {
+async fn study_of_a_missing_model_fails_and_a_model_that_vanished_ends_the_agent() {
     let mut world = World::new("{}", Vec::new(), |_| ()).await;
-    for work in [trial(&[]), v1::job::Work::Describe(v1::DescribeJob {})] {
-        let mut missing = job(work);
-        missing.benchmark.as_mut().unwrap().model = "other".into();
-        world.coordinator.with(|state| state.jobs.push_back(missing));
-        let JobEnd::Failed(failure) = world.end().await else { panic!() };
-        assert!(failure.message.contains("`other` was not found") && failure.message.contains("--models"));
+    let missing = |work| {
+        let mut job = job(work);
+        job.benchmark.as_mut().unwrap().model = "other".into();
+        job
+    };
+    let describe = missing(v1::job::Work::Describe(v1::DescribeJob {}));
+    world.coordinator.with(|state| state.jobs.push_back(describe));
+    let JobEnd::Failed(failure) = world.end().await else { panic!() };
+    assert!(failure.message.contains("`other` was not found") && failure.message.contains("--models"));
+    world.coordinator.with(|state| {
+        state.heard.clear();
+        state.jobs.push_back(missing(trial(&[])));
+    });
+    let error = world.gives_up().await.to_string();
+    assert!(error.contains("`other` was not found") && error.contains("--models"), "{error}");
+}
+
+#[tokio::test]
+async fn unusable_lock_folder_ends_the_agent_and_fails_no_trial() {
+    for work in [trial(&[]), comparison(1)] {
+        let world = World::new("{}", Vec::new(), |_| ()).await;
+        // A file where the folder would be.
+        std::fs::write(world.folder.path().join("locks"), "").unwrap();
+        world.coordinator.with(|state| state.jobs.push_back(job(work)));
+        let error = world.gives_up().await;
+        assert!(matches!(error, AgentError::Executor(Unusable::Lock(_))), "{error}");
+        assert!(error.to_string().contains("FLEETUNE_LOCK_DIR"), "{error}");
     }
-    world.stop().await;
+}
+
+#[tokio::test]
+async fn runner_that_cannot_be_started_ends_the_agent_and_fails_no_trial() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let runner = folder.path().join("runner");
+    std::fs::hard_link(RUNNER, &runner).unwrap();
+    let patience = Duration::from_millis(300);
+    let mut world = World::patient(machine(), runner.clone(), patience, "{}", Vec::new(), |_| ()).await;
+    // It is asked for its engine before a job is waited for; this job comes after that.
+    world.coordinator.acquiring().await;
+    std::fs::remove_file(&runner).unwrap();
+    world.coordinator.with(|state| state.jobs.push_back(job(trial(&[]))));
+    let missing = world.event(|event| match event {
+        AgentEvent::RunnerMissing { message } => Some(message),
+        AgentEvent::JobEnded { end, .. } => {
+            assert_eq!(end, JobEnd::Released);
+            None
+        }
+        _ => None,
+    });
+    assert!(missing.await.contains("could not be started"));
+    let error = tokio::time::timeout(DEADLINE, world.agent).await.expect("it ends in time").unwrap().unwrap_err();
+    assert!(error.to_string().contains("could not be started"), "{error}");
+    world.coordinator.with(|state| {
+        assert!(state.heard.contains(&Heard::Release(TOKEN.into())));
+        assert!(!state.heard.iter().any(|heard| matches!(heard, Heard::Finish(_))));
+    });
 }
 
 #[tokio::test]
@@ -443,19 +526,19 @@ async fn exchanged_runner_is_registered_as_another_engine() {
         _ => None,
     };
     let first = world.coordinator.until(registered).await;
+    world.coordinator.acquiring().await;
     // The scripted engine's version lies beside the program; a program of another name has another one beside it.
     std::fs::write(folder.path().join("other.engine.json"), r#"{"version":"2"}"#).unwrap();
     let script = format!("#!/bin/sh\nexec '{}'\n", folder.path().join("other").display());
     std::fs::hard_link(RUNNER, folder.path().join("other")).unwrap();
     std::fs::remove_file(&runner).unwrap();
     world.coordinator.with(|state| state.jobs.push_back(job(trial(&[]))));
-    let JobEnd::Failed(failure) = world.end().await else { panic!("there is no runner") };
-    assert!(failure.message.contains("could not be started"), "{}", failure.message);
-    let idle = world.event(|event| match event {
-        AgentEvent::Idle { obstacles } if !obstacles.is_empty() => Some(obstacles),
+    assert_eq!(world.end().await, JobEnd::Released, "there is no runner");
+    let missing = world.event(|event| match event {
+        AgentEvent::RunnerMissing { message } => Some(message),
         _ => None,
     });
-    assert!(idle.await[0].contains("could not be started"));
+    assert!(missing.await.contains("could not be started"));
     // Written elsewhere first: nobody must start half a program.
     let new = folder.path().join("new");
     std::fs::write(&new, script).unwrap();

@@ -8,8 +8,8 @@ use fleetune_core::measurement::MAX_STDERR_TAIL;
 use fleetune_core::runner::{Event, Settings};
 use fleetune_core::{FailKind, Workload};
 use fleetune_worker::executor::{
-    Bench, Cause, Child, EVENT_QUEUE, Ended, Executor, Exit, LlamaExecutor, LogFolder, Run, Rung, Stop, Transcript,
-    converse,
+    Bench, Cause, Child, EVENT_QUEUE, Ended, Executor, ExecutorError, Exit, LlamaExecutor, LogFolder, Run, Rung, Stop,
+    Transcript, converse,
 };
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -144,7 +144,7 @@ async fn program_that_is_not_there_is_an_error() {
     let child = Child { program: "/nowhere/runner".into(), ..shell("", DEADLINE) };
     let (events, _received) = mpsc::channel(EVENT_QUEUE);
     let (_stop, stopped) = watch::channel(None);
-    assert!(converse(child, events, stopped).await.is_err());
+    assert!(matches!(converse(child, events, stopped).await, Err(ExecutorError::Start { .. })));
 }
 
 fn workload() -> Workload {
@@ -179,7 +179,8 @@ async fn scripted(folder: &Path, script: &str, time_limit: Duration, stop: Optio
         }
         all
     };
-    within(async { tokio::join!(executor.run(&bench, events, stopped), listen) }).await
+    let (run, events) = within(async { tokio::join!(executor.run(&bench, events, stopped), listen) }).await;
+    (run.expect("the runner starts"), events)
 }
 
 fn kind(run: &Run) -> FailKind {

@@ -3,12 +3,18 @@
 use fleetune_core::{FailKind, Workload};
 
 use super::leases::Lease;
-use super::measurement::Silent;
+use super::measurement::{NoPlan, Silent};
 use super::session::Session;
 use super::trial::after;
-use super::{AgentEvent, JobEnd};
+use super::{AgentEvent, JobEnd, Unusable};
 use crate::client::{Candidate, Cell, Job, Outcome, Round};
 use crate::executor::{Ended, Failure, Stop};
+
+/// Why a cell was not measured.
+enum NoCell {
+    Stopped(Stop),
+    Unusable(Unusable),
+}
 
 impl Session {
     /// Measures round after round until the coordinator has enough. Returns how it ended, and the seconds measured.
@@ -19,7 +25,7 @@ impl Session {
         candidates: &[Candidate],
         next: Option<Round>,
         mut cells_left: u32,
-    ) -> (JobEnd, f64) {
+    ) -> Result<(JobEnd, f64), Unusable> {
         let mut seconds = 0.0;
         let mut next = next;
         while let Some(round) = next {
@@ -28,7 +34,7 @@ impl Session {
                 let failure = Failure::new(FailKind::Error, why);
                 let detail = self.blank_detail(&job.benchmark, &fleetune_core::Params::new());
                 let delivery = self.deliver(lease, &Outcome::Failed(failure.clone()), &detail).await;
-                return (after(delivery, JobEnd::Failed(failure)), seconds);
+                return Ok((after(delivery, JobEnd::Failed(failure)), seconds));
             }
             let mut cells = Vec::with_capacity(round.order.len());
             for &index in &round.order {
@@ -42,7 +48,8 @@ impl Session {
                         cells.push(cell);
                     }
                     // The round does not count; whoever comes next starts it again.
-                    Err(stop) => return (self.abandon(lease, stop).await, seconds),
+                    Err(NoCell::Stopped(stop)) => return Ok((self.abandon(lease, stop).await, seconds)),
+                    Err(NoCell::Unusable(unusable)) => return Err(unusable),
                 }
             }
             match self.record(lease, &round, &cells).await {
@@ -50,10 +57,10 @@ impl Session {
                     next = following;
                     cells_left = left;
                 }
-                Err(stop) => return (self.abandon(lease, stop).await, seconds),
+                Err(stop) => return Ok((self.abandon(lease, stop).await, seconds)),
             }
         }
-        (JobEnd::Compared, seconds)
+        Ok((JobEnd::Compared, seconds))
     }
 
     async fn cell(
@@ -63,23 +70,24 @@ impl Session {
         candidate: &Candidate,
         index: usize,
         round: u32,
-    ) -> Result<(Cell, f64), Stop> {
+    ) -> Result<(Cell, f64), NoCell> {
         let benchmark = &job.benchmark;
         let workload = Workload { repetitions: 1, ..benchmark.workload };
         let label = format!("{}-round{round}-{}", job.study, candidate.trial);
         let plan = match self.plan(&job.study, benchmark, &candidate.params, workload, label).await {
             Ok(plan) => plan,
-            Err(failure) => {
+            Err(NoPlan::Unusable(unusable)) => return Err(NoCell::Unusable(unusable)),
+            Err(NoPlan::Failed(failure)) => {
                 let detail = self.blank_detail(benchmark, &candidate.params);
                 return Ok((Cell { candidate: index, result: Err(failure), detail }, 0.0));
             }
         };
-        let measured = self.measure(lease, benchmark, &plan, &mut Silent).await;
+        let measured = self.measure(lease, benchmark, &plan, &mut Silent).await.map_err(NoCell::Unusable)?;
         let result = match (measured.ended, measured.values.first()) {
             (Ended::Done, Some(value)) => Ok(*value),
             (Ended::Done, None) => Err(Failure::new(FailKind::Error, "the run measured nothing")),
             (Ended::Failed(failure), _) => Err(failure),
-            (Ended::Stopped(stop), _) => return Err(stop),
+            (Ended::Stopped(stop), _) => return Err(NoCell::Stopped(stop)),
         };
         Ok((Cell { candidate: index, result, detail: measured.detail }, measured.seconds))
     }

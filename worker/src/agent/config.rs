@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::executor::ExecutorError;
 use crate::identity::IdentityError;
+use crate::lock::LockError;
+use crate::models::ModelError;
 
 /// What an agent is told at its start.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,8 @@ pub struct AgentConfig {
     pub lock_dir: Option<PathBuf>,
     /// Between SIGTERM and SIGKILL; else 5 s, and 30 s under WSL.
     pub grace: Option<Duration>,
+    /// How long a runner may be away, on its way to be replaced, before the agent ends; else 30 s.
+    pub runner_patience: Option<Duration>,
 }
 
 /// Why an agent cannot work.
@@ -39,13 +43,34 @@ pub enum AgentError {
     /// No identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// No engine.
+    /// What a job needs cannot be used on this machine. No trial has failed for it: the same job can be carried out
+    /// after the repair.
     #[error(transparent)]
-    Executor(#[from] ExecutorError),
+    Executor(Unusable),
     /// The coordinator refuses this worker for good.
     #[error("the worker cannot register: {0}")]
     Refused(#[source] ClientError),
     /// The machine could not be looked at.
     #[error("the machine's inventory could not be taken: {0}")]
     Probe(String),
+}
+
+impl<E: Into<Unusable>> From<E> for AgentError {
+    fn from(error: E) -> Self {
+        Self::Executor(error.into())
+    }
+}
+
+/// What a job needs and this machine does not give, whatever the job's parameters are.
+#[derive(Debug, Error)]
+pub enum Unusable {
+    /// The runner, or a folder for it to run in.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The locks of the devices.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The model file: gone, unreadable, or another one than before.
+    #[error(transparent)]
+    Model(#[from] ModelError),
 }

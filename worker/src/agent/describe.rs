@@ -4,45 +4,54 @@ use fleetune_core::study::Pin;
 use fleetune_core::{FailKind, Params};
 use fleetune_model::tunables;
 
-use super::JobEnd;
 use super::leases::Lease;
 use super::session::Session;
 use super::trial::after;
+use super::{JobEnd, Unusable};
 use crate::client::{Description, Job, Outcome};
-use crate::executor::Failure;
+use crate::executor::{ExecutorError, Failure};
 
 impl Session {
     /// Describes the model and ends the job.
-    pub(super) async fn describe(&self, lease: &Lease, job: &Job) -> JobEnd {
+    pub(super) async fn describe(&self, lease: &Lease, job: &Job) -> Result<JobEnd, Unusable> {
         let description = tokio::select! {
             biased;
-            stop = lease.stopped() => return self.abandon(lease, stop).await,
-            description = self.description(job) => description,
+            stop = lease.stopped() => return Ok(self.abandon(lease, stop).await),
+            description = self.description(job) => description?,
         };
         let detail = self.blank_detail(&job.benchmark, &Params::new());
         let (outcome, end) = match description {
             Ok(description) => (Outcome::Described(Box::new(description)), JobEnd::Described),
             Err(failure) => (Outcome::Failed(failure.clone()), JobEnd::Failed(failure)),
         };
-        after(self.deliver(lease, &outcome, &detail).await, end)
+        Ok(after(self.deliver(lease, &outcome, &detail).await, end))
     }
 
-    async fn description(&self, job: &Job) -> Result<Description, Failure> {
+    /// The description, or why this model has none.
+    async fn description(&self, job: &Job) -> Result<Result<Description, Failure>, Unusable> {
         let benchmark = &job.benchmark;
-        let error = |message: String| Failure::new(FailKind::Error, message);
+        let error = |message: String| Ok(Err(Failure::new(FailKind::Error, message)));
         if benchmark.executor != self.executor.name() {
-            return Err(error(format!(
+            return error(format!(
                 "executor `{}` is not on this worker, which has `{}`",
                 benchmark.executor,
                 self.executor.name()
-            )));
+            ));
         }
-        let path = self.models.resolve(&benchmark.model).map_err(|problem| error(problem.to_string()))?;
-        let file = self.models.inspect(&path).await.map_err(|problem| error(problem.to_string()))?;
-        let engine_view = self.executor.describe(&path).await.map_err(|problem| match problem {
-            crate::executor::ExecutorError::NoAnswer { failure, .. } => failure,
-            other => error(other.to_string()),
-        })?;
+        // A study that names no model of this worker is wrong from the start.
+        let path = match self.models.resolve(&benchmark.model) {
+            Ok(path) => path,
+            Err(problem) => return error(problem.to_string()),
+        };
+        let file = match self.models.inspect(&path).await {
+            Ok(file) => file,
+            Err(problem) => return error(problem.to_string()),
+        };
+        let engine_view = match self.executor.describe(&path).await {
+            Ok(described) => described,
+            Err(ExecutorError::NoAnswer { failure, .. }) => return Ok(Err(failure)),
+            Err(unusable) => return Err(unusable.into()),
+        };
         let layers = file.metadata.layers_to_offload();
         let mut defaults = tunables::default_space(&file.metadata, &self.inventory, &benchmark.workload).defaults;
         defaults.extend(benchmark.fixed.clone());
@@ -52,8 +61,11 @@ impl Session {
                 "the default is unsafe on this machine and no safe configuration is near to it; it will be skipped";
             (defaults, Some(note.to_owned()))
         });
-        let model = serde_json::to_value(&file.metadata).map_err(|problem| error(problem.to_string()))?;
-        Ok(Description {
+        let model = match serde_json::to_value(&file.metadata) {
+            Ok(model) => model,
+            Err(problem) => return error(problem.to_string()),
+        };
+        Ok(Ok(Description {
             model,
             inventory: self.inventory.clone(),
             pin: Pin {
@@ -65,6 +77,6 @@ impl Session {
             defaults,
             baseline_note,
             engine_fit: engine_view.fit.map(|fit| fit.to_params()),
-        })
+        }))
     }
 }

@@ -27,8 +27,14 @@ pub enum AgentEvent {
     },
     /// There is no job.
     Idle {
-        /// Why, where the worker could do something about it.
+        /// Why, where the worker could do something about it; as the coordinator says it.
         obstacles: Vec<String>,
+    },
+    /// The runner cannot be started or does not answer, perhaps because another one is about to take its place. The
+    /// agent takes no job meanwhile, and ends when it stays so.
+    RunnerMissing {
+        /// What was seen.
+        message: String,
     },
     /// A job begins.
     JobStarted {
@@ -144,7 +150,7 @@ pub enum JobEnd {
     Failed(Failure),
     /// The comparison is over.
     Compared,
-    /// Given back, because the agent stops.
+    /// Given back, because the agent stops or cannot run anything.
     Released,
     /// Another attempt owns it.
     Lost,

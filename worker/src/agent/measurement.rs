@@ -10,13 +10,14 @@ use fleetune_core::study::Benchmark;
 use fleetune_core::{FailKind, Params, Workload};
 use tokio::sync::{mpsc, watch};
 
-use super::AgentEvent;
 use super::leases::{Lease, set};
 use super::session::Session;
+use super::{AgentEvent, Unusable};
 use crate::client::Verdict;
 use crate::executor::{Bench, EVENT_QUEUE, Ended, Failure, Stop};
 use crate::lock::devices_of;
 use crate::measure::{Collector, Observation, Step, load_now};
+use crate::models::ModelError;
 
 /// The tokens of every trial are the same, so that nothing but its settings differs.
 const TOKEN_SEED: u64 = 1;
@@ -33,6 +34,21 @@ pub(super) struct Plan {
     pub(super) requested: Params,
     pub(super) settings: Settings,
     pub(super) workload: Workload,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub(super) enum NoPlan {
+    /// It would not work with any file or on any day.
+    Failed(Failure),
+    /// Not the parameters' doing.
+    Unusable(Unusable),
+}
+
+impl From<ModelError> for NoPlan {
+    fn from(error: ModelError) -> Self {
+        Self::Unusable(error.into())
+    }
 }
 
 /// What came of it.
@@ -76,31 +92,31 @@ impl Session {
         params: &Params,
         workload: Workload,
         label: String,
-    ) -> Result<Plan, Failure> {
-        let error = |message: String| Failure::new(FailKind::Error, message);
+    ) -> Result<Plan, NoPlan> {
+        let failed = |kind, message| NoPlan::Failed(Failure::new(kind, message));
         let mut requested = benchmark.fixed.clone();
         requested.extend(params.clone());
-        let settings = Settings::from_params(&requested)
-            .map_err(|error| Failure::new(FailKind::InvalidConfig, error.to_string()))?;
-        let model = self.models.resolve(&benchmark.model).map_err(|problem| error(problem.to_string()))?;
-        let file = self.models.inspect(&model).await.map_err(|problem| error(problem.to_string()))?;
+        let settings =
+            Settings::from_params(&requested).map_err(|error| failed(FailKind::InvalidConfig, error.to_string()))?;
+        // It was there when the study was described.
+        let model = self.models.resolve(&benchmark.model)?;
+        let file = self.models.inspect(&model).await?;
         if let Some(pin) = self.pin(study).await
             && pin.model_hash != file.hash.0
         {
-            return Err(error(format!(
-                "model file `{}` is not the one that study `{study}` was made for (identity {} instead of {}); put the \
-                 file back, or start a new study",
-                model.display(),
-                file.hash.short(),
-                pin.model_hash.get(..8).unwrap_or(&pin.model_hash)
-            )));
+            return Err(NoPlan::from(ModelError::Changed {
+                path: model,
+                study: study.to_owned(),
+                found: file.hash.short().to_owned(),
+                pinned: pin.model_hash.get(..8).unwrap_or(&pin.model_hash).to_owned(),
+            }));
         }
         let layers = file.metadata.layers_to_offload();
         let violated = self.rules.violated(&self.inventory, &requested, layers, benchmark.allow_wsl_unsafe);
         if let Some(rule) = violated {
             let allow = if rule.wsl { "; `--allow-wsl-unsafe` runs it nevertheless" } else { "" };
             let message = format!("not started: {} (rule `{}`){allow}", rule.why, rule.name);
-            return Err(Failure::new(FailKind::UnsafeRegion, message));
+            return Err(failed(FailKind::UnsafeRegion, message));
         }
         Ok(Plan { label, model, layers, requested, settings, workload })
     }
@@ -118,14 +134,14 @@ impl Session {
         }
     }
 
-    /// Carries out `plan` in a fresh process.
+    /// Carries out `plan` in a fresh process. Fails when none could be started.
     pub(super) async fn measure(
         &self,
         lease: &Lease,
         benchmark: &Benchmark,
         plan: &Plan,
         reporter: &mut dyn Reporter,
-    ) -> Measured {
+    ) -> Result<Measured, Unusable> {
         let mut detail = self.blank_detail(benchmark, &plan.requested);
         let devices = devices_of(&plan.settings, &self.inventory.gpus, plan.layers);
         let waiting = |device: &crate::lock::Device| {
@@ -134,15 +150,8 @@ impl Session {
         };
         let held = tokio::select! {
             biased;
-            stop = lease.stopped() => return Measured::not_started(Ended::Stopped(stop), detail),
-            held = self.locks.acquire(&devices, waiting) => held,
-        };
-        let held = match held {
-            Ok(held) => held,
-            Err(error) => {
-                let failure = Failure::new(FailKind::Error, error.to_string());
-                return Measured::not_started(Ended::Failed(failure), detail);
-            }
+            stop = lease.stopped() => return Ok(Measured::not_started(Ended::Stopped(stop), detail)),
+            held = self.locks.acquire(&devices, waiting) => held?,
         };
         detail.waited_s = held.waited.as_secs_f64();
         self.tell(AgentEvent::DeviceReady { waited: held.waited });
@@ -170,6 +179,7 @@ impl Session {
             never = forward => match never {},
         };
         drop(held);
+        let run = run?;
 
         let after = self.telemetry().await;
         detail.telemetry = serde_json::json!({ "before": before, "after": after, "log": run.log });
@@ -193,7 +203,7 @@ impl Session {
         };
         detail.samples = heard.collector.into_samples();
         let values = benchmark.objective.of_repetitions(&detail.samples, &plan.workload);
-        Measured { ended, values, seconds: run.wall.as_secs_f64(), detail }
+        Ok(Measured { ended, values, seconds: run.wall.as_secs_f64(), detail })
     }
 
     /// Collects events until there are no more. Nothing is collected after a verdict to stop.

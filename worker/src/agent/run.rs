@@ -16,9 +16,11 @@ use super::machine::usable_gpus;
 use super::session::Session;
 use super::spool::Spool;
 use super::trial::trial_failed;
-use super::{AgentConfig, AgentError, AgentEvent, JobEnd, JobKind};
+use super::{AgentConfig, AgentError, AgentEvent, JobEnd, JobKind, Unusable};
 use crate::client::{Acquired, BadJob, Client, ClientError, Job, Outcome, Reason, Terms, Work};
-use crate::executor::{Executor, Failure, GRACE, LlamaExecutor, LogFolder, Stop, WSL_GRACE, find_runner};
+use crate::executor::{
+    Executor, ExecutorError, Failure, GRACE, LlamaExecutor, LogFolder, Stop, WSL_GRACE, find_runner,
+};
 use crate::identity::{Identity, random_hex};
 use crate::lock::DeviceLocks;
 use crate::models::Models;
@@ -31,6 +33,9 @@ const EVENTS: usize = 1024;
 /// How long the coordinator may keep an Acquire without a job.
 const ACQUIRE_WAIT: Duration = Duration::from_secs(20);
 
+/// How long a runner may be away: another one is built elsewhere and put in its place, which takes no time.
+const RUNNER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Pauses between tries of what needs the coordinator, and after an Acquire that came back empty at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -39,6 +44,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Agent {
     session: Arc<Session>,
     study: Option<String>,
+    runner_patience: Duration,
     // Held for as long as the agent lives.
     _identity: Identity,
 }
@@ -90,7 +96,8 @@ impl Agent {
             drain: CancellationToken::new(),
             pins: Mutex::new(HashMap::new()),
         };
-        Ok(Self { session: Arc::new(session), study: config.study, _identity: identity })
+        let runner_patience = config.runner_patience.unwrap_or(RUNNER_PATIENCE);
+        Ok(Self { session: Arc::new(session), study: config.study, runner_patience, _identity: identity })
     }
 
     /// The same agent for jobs of `study` alone.
@@ -126,7 +133,7 @@ impl Agent {
     }
 
     /// Works until `stop` is cancelled or the worker was drained. On `stop` the running child is ended and its job
-    /// given back.
+    /// given back. Fails when what every job needs cannot be used; no trial has failed for it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let session = self.session.clone();
         let bound = async {
@@ -147,7 +154,17 @@ impl Agent {
         tasks.spawn(beat(self.session.clone(), terms.heartbeat_every));
         let mut obstacles = None;
         while let Some(job) = self.next_job(&mut obstacles).await? {
-            self.carry_out(job).await;
+            match self.carry_out(job).await {
+                Ok(()) => {}
+                // It may be on its way to be replaced: asked again before the next job.
+                Err(Unusable::Executor(error @ ExecutorError::Start { .. })) => {
+                    tracing::warn!(%error, "runner could not be started");
+                }
+                Err(unusable) => {
+                    self.session.deliver_spooled().await;
+                    return Err(unusable.into());
+                }
+            }
         }
         if self.session.drain.is_cancelled() {
             self.session.tell(AgentEvent::Draining);
@@ -184,6 +201,7 @@ impl Agent {
         let session = &self.session;
         let mut request_id = random_hex();
         let mut pause = FIRST_PAUSE;
+        let mut runner_away = None;
         loop {
             if session.stop.is_cancelled() || session.drain.is_cancelled() {
                 return Ok(None);
@@ -196,16 +214,23 @@ impl Agent {
                 }
             }
             match session.refresh_engine().await {
-                Ok(false) => {}
+                Ok(false) => runner_away = None,
                 Ok(true) => {
+                    runner_away = None;
                     if self.register().await?.is_none() {
                         return Ok(None);
                     }
                 }
                 // It may be on its way to be replaced by a newer one.
                 Err(error) => {
-                    tracing::error!(%error, "runner does not answer");
-                    self.idle(told, vec![error.to_string()]);
+                    let since = *runner_away.get_or_insert_with(|| {
+                        tracing::warn!(%error, "runner does not answer");
+                        session.tell(AgentEvent::RunnerMissing { message: error.to_string() });
+                        tokio::time::Instant::now()
+                    });
+                    if since.elapsed() >= self.runner_patience {
+                        return Err(error.into());
+                    }
                     self.pause(&mut pause).await;
                     continue;
                 }
@@ -281,7 +306,7 @@ impl Agent {
         self.session.deliver(&lease, &outcome, &fleetune_core::measurement::AttemptDetail::default()).await;
     }
 
-    async fn carry_out(&self, job: Job) {
+    async fn carry_out(&self, job: Job) -> Result<(), Unusable> {
         let session = &self.session;
         let lease = session.leases.hold(job.token);
         let kind = kind_of(&job);
@@ -292,17 +317,25 @@ impl Agent {
             lease.stop(Stop::Released);
             std::future::pending::<std::convert::Infallible>().await
         };
-        let (end, seconds) = tokio::select! {
+        let done = tokio::select! {
             end = self.dispatch(&lease, &job) => end,
             never = release => match never {},
         };
+        let (end, seconds, done) = match done {
+            Ok((end, seconds)) => (end, seconds, Ok(())),
+            Err(unusable) => {
+                session.release(&lease).await;
+                (JobEnd::Released, 0.0, Err(unusable))
+            }
+        };
         tracing::info!(study = %job.study, token = %job.token, ?end, seconds, "job ended");
         session.tell(AgentEvent::JobEnded { study: job.study, kind, end, seconds });
+        done
     }
 
-    async fn dispatch(&self, lease: &Lease, job: &Job) -> (JobEnd, f64) {
+    async fn dispatch(&self, lease: &Lease, job: &Job) -> Result<(JobEnd, f64), Unusable> {
         match &job.work {
-            Work::Describe => (self.session.describe(lease, job).await, 0.0),
+            Work::Describe => Ok((self.session.describe(lease, job).await?, 0.0)),
             Work::Trial { number, params } => self.session.trial(lease, job, *number, params).await,
             Work::Comparison { candidates, next, cells_left } => {
                 self.session.comparison(lease, job, candidates, next.clone(), *cells_left).await

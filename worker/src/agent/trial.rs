@@ -4,30 +4,37 @@ use async_trait::async_trait;
 use fleetune_core::workload::running_median;
 use fleetune_core::{FailKind, Params, TrialNumber, TrialState};
 
-use super::JobEnd;
 use super::leases::Lease;
-use super::measurement::Reporter;
+use super::measurement::{NoPlan, Reporter};
 use super::session::{Delivery, Session};
+use super::{JobEnd, Unusable};
 use crate::client::{Job, Outcome, Verdict};
 use crate::executor::{Ended, Failure, Stop};
 use crate::measure::Step;
 
 impl Session {
     /// Carries out a trial and ends it. Returns how, and the seconds measured.
-    pub(super) async fn trial(&self, lease: &Lease, job: &Job, number: TrialNumber, params: &Params) -> (JobEnd, f64) {
+    pub(super) async fn trial(
+        &self,
+        lease: &Lease,
+        job: &Job,
+        number: TrialNumber,
+        params: &Params,
+    ) -> Result<(JobEnd, f64), Unusable> {
         let benchmark = &job.benchmark;
         let label = format!("{}-{number}", job.study);
         let plan = match self.plan(&job.study, benchmark, params, benchmark.workload, label).await {
             Ok(plan) => plan,
-            Err(failure) => {
+            Err(NoPlan::Unusable(unusable)) => return Err(unusable),
+            Err(NoPlan::Failed(failure)) => {
                 let detail = self.blank_detail(benchmark, params);
                 let outcome = trial_failed(failure.clone(), 0.0);
                 let delivery = self.deliver(lease, &outcome, &detail).await;
-                return (after(delivery, JobEnd::Failed(failure)), 0.0);
+                return Ok((after(delivery, JobEnd::Failed(failure)), 0.0));
             }
         };
         let mut reports = Reports { session: self, lease, study: &job.study, number };
-        let measured = self.measure(lease, benchmark, &plan, &mut reports).await;
+        let measured = self.measure(lease, benchmark, &plan, &mut reports).await?;
         let seconds = measured.seconds;
         let value = running_median(&measured.values).last().copied();
         let (outcome, end) = match (measured.ended, value) {
@@ -37,7 +44,7 @@ impl Session {
             (Ended::Stopped(Stop::Pruned), Some(value)) => {
                 (Outcome::Trial { state: TrialState::Pruned, failure: None, seconds }, JobEnd::Pruned { value })
             }
-            (Ended::Stopped(stop), _) => return (self.abandon(lease, stop).await, seconds),
+            (Ended::Stopped(stop), _) => return Ok((self.abandon(lease, stop).await, seconds)),
             (Ended::Failed(failure), _) => (trial_failed(failure.clone(), seconds), JobEnd::Failed(failure)),
             (Ended::Done, None) => {
                 let failure = Failure::new(FailKind::Error, "the run measured nothing");
@@ -45,7 +52,7 @@ impl Session {
             }
         };
         let delivery = self.deliver(lease, &outcome, &measured.detail).await;
-        (after(delivery, end), seconds)
+        Ok((after(delivery, end), seconds))
     }
 }
 

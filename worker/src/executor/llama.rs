@@ -10,7 +10,7 @@ use fleetune_core::runner::{Described, Device, Engine, Event, Request};
 use tokio::sync::{mpsc, watch};
 
 use super::process::{self, Child, GRACE};
-use super::{Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Run, Rung, Stop, classify};
+use super::{Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Run, Stop, classify};
 
 /// The runner's file name.
 pub const RUNNER: &str = if cfg!(windows) { "fleetune-runner.exe" } else { "fleetune-runner" };
@@ -98,7 +98,7 @@ impl LlamaExecutor {
         let (events, mut answers) = mpsc::channel(EVENT_QUEUE);
         let drain = async { while answers.recv().await.is_some() {} };
         let (transcript, ()) = tokio::join!(process::converse(self.child(request, limit, label), events, stop), drain);
-        let transcript = transcript.map_err(|source| ExecutorError::Start { path: self.runner.clone(), source })?;
+        let transcript = transcript?;
         let ended = classify(&Facts {
             cause: &transcript.cause,
             exit: transcript.exit,
@@ -153,7 +153,12 @@ impl Executor for LlamaExecutor {
         }
     }
 
-    async fn run(&self, bench: &Bench, events: mpsc::Sender<Event>, stop: watch::Receiver<Option<Stop>>) -> Run {
+    async fn run(
+        &self,
+        bench: &Bench,
+        events: mpsc::Sender<Event>,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Result<Run, ExecutorError> {
         let request = Request::Bench {
             model: bench.model.to_string_lossy().into_owned(),
             settings: bench.settings.clone(),
@@ -161,30 +166,22 @@ impl Executor for LlamaExecutor {
             seed: bench.seed,
         };
         let child = self.child(&request, bench.time_limit, Some(&bench.label));
-        match process::converse(child, events, stop).await {
-            Ok(transcript) => Run {
-                ended: classify(&Facts {
-                    cause: &transcript.cause,
-                    exit: transcript.exit,
-                    last: transcript.last.as_ref(),
-                    stderr: &transcript.stderr_tail,
-                    time_limit: bench.time_limit,
-                }),
-                stopped_by: transcript.stopped_by,
-                stderr_tail: transcript.stderr_tail,
-                wall: transcript.wall,
-                log: transcript.log,
-            },
-            Err(source) => {
-                let error = ExecutorError::Start { path: self.runner.clone(), source };
-                Run {
-                    ended: Ended::Failed(Failure::new(FailKind::Error, error.to_string())),
-                    stopped_by: Rung::None,
-                    stderr_tail: String::new(),
-                    wall: Duration::ZERO,
-                    log: None,
-                }
-            }
-        }
+        let transcript = process::converse(child, events, stop).await.inspect_err(|_| {
+            // What it said before no longer tells whether it can be used.
+            *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        })?;
+        Ok(Run {
+            ended: classify(&Facts {
+                cause: &transcript.cause,
+                exit: transcript.exit,
+                last: transcript.last.as_ref(),
+                stderr: &transcript.stderr_tail,
+                time_limit: bench.time_limit,
+            }),
+            stopped_by: transcript.stopped_by,
+            stderr_tail: transcript.stderr_tail,
+            wall: transcript.wall,
+            log: transcript.log,
+        })
     }
 }

@@ -45,7 +45,14 @@ pub trait Executor: Send + Sync {
 
     /// Runs one benchmark in a fresh process. Events go to `events` in their order; `stop` ends the child early. The
     /// child is gone when this returns, and when the future is dropped.
-    async fn run(&self, bench: &Bench, events: mpsc::Sender<Event>, stop: watch::Receiver<Option<Stop>>) -> Run;
+    ///
+    /// Fails when no child could be started, which is not the benchmark's doing.
+    async fn run(
+        &self,
+        bench: &Bench,
+        events: mpsc::Sender<Event>,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Result<Run, ExecutorError>;
 }
 
 /// One benchmark.
@@ -135,6 +142,18 @@ pub enum ExecutorError {
     #[error("the runner `{}` could not be started: {source}; is it built for this machine?", path.display())]
     Start {
         /// The runner.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The child's working folder could not be made.
+    #[error(
+        "no temporary folder can be made in `{}`: {source}; make room there, or set `TMPDIR` to a folder that this \
+         user may write to",
+        path.display()
+    )]
+    Folder {
+        /// Where.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,

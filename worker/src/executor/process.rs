@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::streams::{self, Said};
-use super::{Garbage, LogFile, LogRecord, Stop};
+use super::{ExecutorError, Garbage, LogFile, LogRecord, Stop};
 
 /// Time between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -115,9 +115,12 @@ pub async fn converse(
     child: Child,
     events: mpsc::Sender<Event>,
     mut stop: watch::Receiver<Option<Stop>>,
-) -> io::Result<Transcript> {
+) -> Result<Transcript, ExecutorError> {
     let Child { program, arguments, request, time_limit, grace, log } = child;
-    let folder = tempfile::Builder::new().prefix("fleetune-run-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("fleetune-run-")
+        .tempdir()
+        .map_err(|source| ExecutorError::Folder { path: std::env::temp_dir(), source })?;
     let mut command = CommandWrap::with_new(&program, |command| {
         command
             .args(&arguments)
@@ -134,13 +137,14 @@ pub async fn converse(
     command.wrap(process_wrap::tokio::JobObject);
     command.wrap(KillOnDrop);
     let started = Instant::now();
-    let mut group = Group::new(command.spawn()?);
+    let not_started = |source| ExecutorError::Start { path: program.clone(), source };
+    let mut group = Group::new(command.spawn().map_err(not_started)?);
 
     let exited = CancellationToken::new();
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (group.child.stdin().take(), group.child.stdout().take(), group.child.stderr().take())
     else {
-        return Err(io::Error::other("the child has no pipes"));
+        return Err(not_started(io::Error::other("the child has no pipes")));
     };
     let (said_sender, said) = oneshot::channel();
     let stdout = tokio::spawn(streams::read_events(stdout, events, said_sender, exited.clone()));

@@ -31,6 +31,12 @@ pub enum Heard {
 pub struct State {
     pub jobs: VecDeque<v1::Job>,
     pub heard: Vec<Heard>,
+    /// Jobs that were handed out, by request.
+    pub given: Vec<(String, v1::Job)>,
+    /// Acquires that came.
+    pub acquires: u32,
+    /// Acquires lease, and their answers never come.
+    pub lose_answers: bool,
     /// Report from this step on is answered by STOP.
     pub stop_at: Option<u32>,
     /// What heartbeats say of every token.
@@ -82,6 +88,22 @@ impl Coordinator {
 
     fn with_quietly<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.lock().unwrap())
+    }
+
+    /// Waits for an Acquire.
+    pub async fn acquiring(&self) {
+        let asked = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.with_quietly(|state| state.acquires > 0) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, asked).await.expect("it asks for a job in time");
     }
 
     pub async fn finish(&self) -> v1::FinishRequest {
@@ -139,20 +161,38 @@ impl WorkerService for Coordinator {
         Ok(Response::new(v1::RegisterResponse { lease_ttl_s: 5.0, heartbeat_every_s: 0.05 }))
     }
 
-    async fn acquire(&self, _request: Request<v1::AcquireRequest>) -> Result<Response<v1::AcquireResponse>, Status> {
+    async fn acquire(&self, request: Request<v1::AcquireRequest>) -> Result<Response<v1::AcquireResponse>, Status> {
+        let request = request.into_inner();
+        let answer = |jobs| Ok(Response::new(v1::AcquireResponse { jobs, obstacles: Vec::new() }));
+        self.with(|state| state.acquires += 1);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            let mut lost = false;
             {
                 let mut state = self.state.lock().unwrap();
                 if state.forget > 0 {
                     state.forget -= 1;
                     return Err(refusal("WORKER_UNKNOWN"));
                 }
-                if let Some(job) = state.jobs.pop_front() {
-                    return Ok(Response::new(v1::AcquireResponse { jobs: vec![job], obstacles: Vec::new() }));
+                if let Some((_, job)) = state.given.iter().find(|(id, _)| *id == request.request_id) {
+                    return answer(vec![job.clone()]);
                 }
+                if let Some(job) = state.jobs.pop_front() {
+                    state.given.push((request.request_id.clone(), job.clone()));
+                    if !state.lose_answers {
+                        return answer(vec![job]);
+                    }
+                    lost = true;
+                }
+            }
+            if lost {
+                self.changed.notify_waiters();
+                return std::future::pending().await;
+            }
+            if request.wait_s == 0.0 {
+                return answer(Vec::new());
             }
             changed.await;
         }
