@@ -121,6 +121,7 @@ conformance! {
         the_stderr_of_each_cell_is_cut
         the_next_attempt_goes_on_after_the_last_round
         the_end_of_a_comparison_finishes_the_study
+        a_comparison_may_end_with_the_search_going_on
         leaving_confirming_closes_the_comparison
         a_lost_comparison_is_refused;
     durability:

@@ -3,7 +3,7 @@
 //! The statistics are the sampler crate's; here are the candidates, the stored rounds and the next one.
 
 use fleetune_core::study::Pin;
-use fleetune_core::{Direction, FailKind, JobId, LeaseToken, Params, TrialNumber};
+use fleetune_core::{Direction, FailKind, JobId, LeaseToken, Params, StudyState, TrialNumber};
 use fleetune_sampler::confirmation::{self, Next, Plan, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -135,11 +135,31 @@ impl Engine {
             Ok(next) => Ok((spec, Some(next))),
             Err(verdict) => {
                 let result = serde_json::to_value(&*verdict).map_err(|error| corrupt(job.id, &error))?;
-                self.store.finish_comparison(token, result, serde_json::Value::Null, self.now()).await?;
-                self.changed();
+                self.end_comparison(job, token, result).await?;
                 Ok((spec, None))
             }
         }
+    }
+
+    /// Ends a comparison with its verdict, `null` when it has none. The study is finished then, or goes on searching
+    /// where its budget has grown meanwhile.
+    pub(super) async fn end_comparison(
+        &self,
+        job: &JobRecord,
+        token: LeaseToken,
+        result: serde_json::Value,
+    ) -> Result<(), EngineError> {
+        let next = {
+            let live = self.live(job.study).await?;
+            let mut live = live.lock().await;
+            live.catch_up().await?;
+            let goes_on = live.would_go_on(live.record().config.budget);
+            if goes_on { StudyState::Active } else { StudyState::Finished }
+        };
+        self.store.finish_comparison(token, result, serde_json::Value::Null, next, self.now()).await?;
+        self.changed();
+        // The budget may have grown since it was looked at.
+        self.rebudget(job.study, None).await
     }
 
     /// Stores a whole round and gives the next one; none when the comparison has ended.

@@ -10,10 +10,11 @@ use tokio::sync::{Mutex, watch};
 
 use super::error::EngineError;
 use super::history::TrialCounts;
-use super::live::{LiveStudy, Verification};
+use super::live::{LiveStudy, MAX_CONFLICTS, Verification};
 use super::outcome::{self, Tell};
 use crate::storage::{
-    AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StudyRecord, StudyUpdate, TrialFilter, TrialRecord,
+    AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StoreError, StudyRecord, StudyUpdate, TrialFilter,
+    TrialRecord,
 };
 
 /// Most trials of one Ask or Enqueue.
@@ -170,23 +171,44 @@ impl Engine {
         })
     }
 
-    /// Replaces the budget. A larger one wakes a finished study.
+    /// Replaces the budget. One that leaves room wakes a finished study, be it the budget that it has already; a study
+    /// that is confirming goes on searching when its comparison has ended.
     pub async fn update_budget(&self, name: &str, budget: Budget) -> Result<StudySummary, EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        let update = StudyUpdate { budget: Some(budget), ..StudyUpdate::default() };
-        let record = self.store.update_study(record.id, update, self.now()).await?;
-        if record.state == StudyState::Finished {
-            let live = self.live(record.id).await?;
-            let mut live = live.lock().await;
-            live.catch_up().await?;
-            if matches!(live.room(), super::live::Room::Trials(_)) {
-                let state = Some((StudyState::Active, String::new()));
-                let update = StudyUpdate { state, expected: Some(StudyState::Finished), budget: None };
-                self.store.update_study(record.id, update, self.now()).await?;
+        let id = self.store.study_by_name(name).await?.id;
+        self.rebudget(id, Some(budget)).await?;
+        self.study(name).await
+    }
+
+    /// Wakes a finished study that has room, under a new budget where one is given: both in one change.
+    pub(super) async fn rebudget(&self, id: StudyId, budget: Option<Budget>) -> Result<(), EngineError> {
+        for _ in 0..MAX_CONFLICTS {
+            let live = self.live(id).await?;
+            let update = {
+                let mut live = live.lock().await;
+                live.catch_up().await?;
+                let record = live.record();
+                let wakes =
+                    record.state == StudyState::Finished && live.would_go_on(budget.unwrap_or(record.config.budget));
+                StudyUpdate {
+                    expected: Some(record.state),
+                    state: wakes.then(|| (StudyState::Active, String::new())),
+                    budget,
+                }
+            };
+            if update.state.is_none() && update.budget.is_none() {
+                return Ok(());
+            }
+            match self.store.update_study(id, update, self.now()).await {
+                Ok(_) => {
+                    self.changed();
+                    return Ok(());
+                }
+                // It changed under way: whether there is room is decided again.
+                Err(StoreError::WrongStudyState { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        self.changed();
-        self.study(name).await
+        Err(EngineError::Contended(self.store.study(id).await?.name))
     }
 
     /// Starts no more trials; running ones go on.

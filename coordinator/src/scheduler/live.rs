@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetune_core::study::StudyConfig;
+use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, Turn, WorkerId};
 use fleetune_sampler::pruner::Pruner;
 use fleetune_sampler::{Ask, Running, Sampler};
@@ -20,8 +20,8 @@ use crate::storage::{
 /// Trials read from storage at a time.
 const PAGE: u32 = 2_000;
 
-/// Lost races against other coordinators before a caller is told.
-const MAX_CONFLICTS: u32 = 64;
+/// Lost races against others before a caller is told.
+pub(super) const MAX_CONFLICTS: u32 = 64;
 
 /// A study as its coordinator knows it.
 pub struct LiveStudy {
@@ -104,7 +104,17 @@ impl LiveStudy {
 
     /// Whether the search may go on, by budget and target.
     pub fn room(&self) -> Room {
-        let budget = self.record.config.budget;
+        self.room_within(self.record.config.budget)
+    }
+
+    /// Whether a search that is over would go on within `budget`: there is room, and something is left to try. Costs
+    /// a suggestion.
+    pub fn would_go_on(&self, budget: Budget) -> bool {
+        let exhausted = || matches!(self.propose(1), Err(EngineError::SpaceExhausted { .. }));
+        matches!(self.room_within(budget), Room::Trials(_)) && !exhausted()
+    }
+
+    fn room_within(&self, budget: Budget) -> Room {
         if let (Some(target), Some(&direction)) = (budget.target, self.record.config.directions.first())
             && self.history.feasible().any(|(_, value)| !direction.better(target, value))
         {

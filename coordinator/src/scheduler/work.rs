@@ -231,7 +231,7 @@ impl Engine {
             }
             JobKind::Comparison => {
                 // Without a comparison nothing is announced: the ranking stands as it is.
-                self.store.finish_comparison(token, detail.clone(), detail, self.now()).await?;
+                self.end_comparison(&job, token, detail).await?;
             }
             JobKind::Trial => {
                 let fail = Some((FailKind::Error, message));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetune_core::{JobId, LeaseToken, Revision, StudyId, Timestamp, TrialNumber, WorkerId};
+use fleetune_core::{JobId, LeaseToken, Revision, StudyId, StudyState, Timestamp, TrialNumber, WorkerId};
 
 use super::engine::Engine;
 use super::error::StoreError;
@@ -397,16 +397,18 @@ impl Store {
         self.run(RecordRound { lane, token, round, cells, now }).await
     }
 
-    /// Ends a comparison, and with it `Confirming`.
+    /// Ends a comparison, and with it `Confirming`: the study becomes `next`, which is `Finished`, or `Active` when its
+    /// search goes on.
     pub async fn finish_comparison(
         &self,
         token: LeaseToken,
         result: serde_json::Value,
         detail: serde_json::Value,
+        next: StudyState,
         now: Timestamp,
     ) -> Result<StudyRecord, StoreError> {
         let lane = self.lane_of(token).await?;
-        self.run(FinishComparison { lane, token, result, detail, now }).await
+        self.run(FinishComparison { lane, token, result, detail, next, now }).await
     }
 
     /// Ends trials that nobody may run again: those at their limits one TTL after their lease ended. At most 64 at a

@@ -138,6 +138,55 @@ fn speed(params: &BTreeMap<String, v1::Value>) -> f64 {
     }
 }
 
+fn comparison(job: &v1::Job) -> &v1::ComparisonJob {
+    match &job.work {
+        Some(v1::job::Work::Comparison(work)) => work,
+        other => panic!("no comparison: {other:?}"),
+    }
+}
+
+fn candidates(job: &v1::Job) -> &[v1::Candidate] {
+    &comparison(job).candidates
+}
+
+/// The cells that worker `a` measures for `round`.
+fn cells(job: &v1::Job, round: &v1::Round) -> Vec<v1::Cell> {
+    let noise = 1.0 + 0.001 * f64::from(round.round % 3);
+    let value = |index: u32| speed(&candidates(job)[index as usize].params) * noise;
+    round
+        .order
+        .iter()
+        .map(|&index| v1::Cell { candidate: index, value: Some(value(index)), ..v1::Cell::default() })
+        .collect()
+}
+
+/// Measures a comparison to its end: how many rounds it took.
+async fn compare(server: &mut Server, job: &v1::Job) -> u32 {
+    let mut next = comparison(job).next.clone();
+    let mut rounds = 0;
+    while let Some(round) = next {
+        let request = v1::RecordRoundRequest { lease_token: token(job), round: round.round, cells: cells(job, &round) };
+        next = server.workers.record_round(request).await.unwrap().into_inner().next;
+        rounds += 1;
+    }
+    rounds
+}
+
+/// Runs `count` trials.
+async fn measure(server: &mut Server, count: u32) {
+    for _ in 0..count {
+        let job = job(server, 'a').await;
+        let (_, params) = trial(&job);
+        finish(server, &job, complete(), &[speed(&params), speed(&params) + 1.0]).await;
+    }
+}
+
+async fn give_trials(server: &mut Server, trials: u32) -> v1::Study {
+    let budget = Some(v1::Budget { trials: Some(trials), ..v1::Budget::default() });
+    let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget };
+    server.studies.update_study(request).await.unwrap().into_inner().study.unwrap()
+}
+
 #[tokio::test]
 async fn asks_wait_for_the_description_and_trial_0_is_the_default() {
     let (_folder, url) = database();
@@ -170,26 +219,8 @@ async fn the_value_is_the_median_of_the_repetitions_and_the_comparison_has_the_l
     }
     assert_eq!(server.study("s").await.state(), v1::StudyState::Confirming);
     let comparison = job(&mut server, 'a').await;
-    let Some(v1::job::Work::Comparison(work)) = &comparison.work else {
-        panic!("no comparison: {comparison:?}");
-    };
-    assert_eq!(work.candidates.iter().filter(|candidate| candidate.baseline).count(), 1);
-    let mut next = work.next.clone();
-    let mut rounds = 0;
-    while let Some(round) = next {
-        let cells = round
-            .order
-            .iter()
-            .map(|&index| {
-                let candidate = &work.candidates[index as usize];
-                let noise = 1.0 + 0.001 * f64::from(round.round % 3);
-                v1::Cell { candidate: index, value: Some(speed(&candidate.params) * noise), ..v1::Cell::default() }
-            })
-            .collect();
-        let request = v1::RecordRoundRequest { lease_token: token(&comparison), round: round.round, cells };
-        next = server.workers.record_round(request).await.unwrap().into_inner().next;
-        rounds += 1;
-    }
+    assert_eq!(candidates(&comparison).iter().filter(|candidate| candidate.baseline).count(), 1);
+    let rounds = compare(&mut server, &comparison).await;
     let study = server.study("s").await;
     assert_eq!(study.state(), v1::StudyState::Finished);
     let best = server.studies.best(v1::BestRequest { study: "s".to_owned(), count: 5 }).await.unwrap().into_inner();
@@ -202,6 +233,42 @@ async fn the_value_is_the_median_of_the_repetitions_and_the_comparison_has_the_l
     let expected = if verdict.proven { verdict.challenger } else { verdict.baseline };
     assert_eq!(Some(winner.number), expected);
     assert_eq!(best.baseline.unwrap().values, [40.5]);
+}
+
+#[tokio::test]
+async fn a_budget_that_grows_during_the_comparison_is_used_after_it() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 3, true).await;
+    measure(&mut server, 3).await;
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Confirming);
+    assert_eq!(give_trials(&mut server, 5).await.state(), v1::StudyState::Confirming);
+    let first = job(&mut server, 'a').await;
+    compare(&mut server, &first).await;
+    let study = server.study("s").await;
+    assert_eq!((study.state(), study.reason.as_str()), (v1::StudyState::Active, ""));
+    measure(&mut server, 2).await;
+    // The end that comes later has a comparison of its own.
+    let second = job(&mut server, 'a').await;
+    assert_ne!(token(&second), token(&first));
+    compare(&mut server, &second).await;
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Finished);
+    // The same budget again leaves no room.
+    assert_eq!(give_trials(&mut server, 5).await.state(), v1::StudyState::Finished);
+    assert_eq!(give_trials(&mut server, 6).await.state(), v1::StudyState::Active);
+}
+
+#[tokio::test]
+async fn a_comparison_that_fails_gives_way_to_a_larger_budget_too() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 3, true).await;
+    measure(&mut server, 3).await;
+    let comparison = job(&mut server, 'a').await;
+    give_trials(&mut server, 4).await;
+    let failure = v1::Failure { kind: v1::FailKind::Error.into(), message: "no".to_owned() };
+    finish(&mut server, &comparison, v1::finish_request::Outcome::Failed(failure), &[]).await;
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Active);
 }
 
 #[tokio::test]

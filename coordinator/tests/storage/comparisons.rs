@@ -80,22 +80,37 @@ pub async fn the_next_attempt_goes_on_after_the_last_round(db: Db) {
 pub async fn the_end_of_a_comparison_finishes_the_study(db: Db) {
     let (study, token) = leased(&db).await;
     let result = json!({"winner": 3, "gain": [0.01, 0.02]});
-    let finished = db.store.finish_comparison(token, result.clone(), json!({"d": 1}), at(5)).await.unwrap();
+    let finished =
+        db.store.finish_comparison(token, result.clone(), json!({"d": 1}), StudyState::Finished, at(5)).await.unwrap();
     assert_eq!(finished.state, StudyState::Finished);
     assert!(finished.revision > study.revision);
-    assert_eq!(db.store.finish_comparison(token, result.clone(), Value::Null, at(6)).await.unwrap(), finished);
-    let error = db.store.finish_comparison(token, json!(0), Value::Null, at(6)).await.unwrap_err();
+    assert_eq!(
+        db.store.finish_comparison(token, result.clone(), Value::Null, StudyState::Finished, at(6)).await.unwrap(),
+        finished
+    );
+    let error =
+        db.store.finish_comparison(token, json!(0), Value::Null, StudyState::Finished, at(6)).await.unwrap_err();
     assert!(matches!(error, StoreError::JobEnded(_)), "{error}");
     let done = db.store.job(token.job).await.unwrap();
     assert_eq!((done.state, done.result), (JobState::Done, result));
     assert_eq!(db.store.attempts(token.job).await.unwrap()[0].detail, json!({"d": 1}));
 }
 
+pub async fn a_comparison_may_end_with_the_search_going_on(db: Db) {
+    let (study, token) = leased(&db).await;
+    let active = db.store.finish_comparison(token, json!(1), Value::Null, StudyState::Active, at(5)).await.unwrap();
+    assert_eq!((active.state, active.reason.as_str()), (StudyState::Active, ""));
+    let next = db.store.create_comparison(study.id, json!(2), "again".into(), at(6)).await.unwrap();
+    assert_ne!(next.id, token.job);
+    assert_eq!(db.reread(&study).await.state, StudyState::Confirming);
+}
+
 pub async fn leaving_confirming_closes_the_comparison(db: Db) {
     let (study, token) = leased(&db).await;
     db.set_state(&study, StudyState::Active, 3).await;
     assert_eq!(db.store.job(token.job).await.unwrap().state, JobState::Done);
-    let error = db.store.finish_comparison(token, json!(0), Value::Null, at(6)).await.unwrap_err();
+    let error =
+        db.store.finish_comparison(token, json!(0), Value::Null, StudyState::Finished, at(6)).await.unwrap_err();
     assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
     let next = db.store.create_comparison(study.id, json!(2), String::new(), at(7)).await.unwrap();
     assert_ne!(next.id, token.job);
@@ -104,9 +119,11 @@ pub async fn leaving_confirming_closes_the_comparison(db: Db) {
 pub async fn a_lost_comparison_is_refused(db: Db) {
     let (study, token) = leased(&db).await;
     job(db.claim(&study, "v", 60).await);
-    let error = db.store.finish_comparison(token, json!(0), Value::Null, at(61)).await.unwrap_err();
+    let error =
+        db.store.finish_comparison(token, json!(0), Value::Null, StudyState::Finished, at(61)).await.unwrap_err();
     assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
     let (_, trial) = db.leased(&db.study("b").await, "w", 61).await;
-    let error = db.store.finish_comparison(trial, json!(0), Value::Null, at(61)).await.unwrap_err();
+    let error =
+        db.store.finish_comparison(trial, json!(0), Value::Null, StudyState::Finished, at(61)).await.unwrap_err();
     assert!(matches!(error, StoreError::JobNotFound(_)), "{error}");
 }

@@ -106,6 +106,7 @@ pub(in crate::storage) struct FinishComparison {
     pub token: LeaseToken,
     pub result: Value,
     pub detail: Value,
+    pub next: StudyState,
     pub now: Timestamp,
 }
 
@@ -129,7 +130,11 @@ impl Operation for FinishComparison {
             return Err(lease_lost(self.token, job.record.attempt));
         }
         if study.state == StudyState::Confirming {
-            study.state = StudyState::Finished;
+            let goes_on = self.next == StudyState::Active;
+            study.state = if goes_on { StudyState::Active } else { StudyState::Finished };
+            if goes_on {
+                study.reason = String::new();
+            }
         }
         study.revision = study.revision.next();
         job.record.result = self.result.clone();
