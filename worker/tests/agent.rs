@@ -275,6 +275,18 @@ async fn stopped_agent_gives_its_job_back() {
 }
 
 #[tokio::test]
+async fn job_leased_while_the_agent_stops_is_given_back() {
+    let lost = |coordinator: &Coordinator| coordinator.with(|state| state.lose_answers = true);
+    let world = World::new("{}", vec![trial(&[])], lost).await;
+    world.coordinator.acquiring().await;
+    let coordinator = world.stop().await;
+    coordinator.with(|state| {
+        assert!(state.jobs.is_empty(), "it was leased");
+        assert!(state.heard.contains(&Heard::Release(TOKEN.into())));
+    });
+}
+
+#[tokio::test]
 async fn drained_agent_finishes_its_job_and_leaves() {
     let mut world = World::new(r#"{"repetition_ms":400}"#, vec![trial(&[]), trial(&[])], |_| ()).await;
     world.repetition().await;

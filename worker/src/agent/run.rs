@@ -36,6 +36,9 @@ const ACQUIRE_WAIT: Duration = Duration::from_secs(20);
 /// How long a runner may be away: another one is built elsewhere and put in its place, which takes no time.
 const RUNNER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long an agent that stops looks for a job that it was given unheard.
+const GIVE_BACK_LIMIT: Duration = Duration::from_secs(2);
+
 /// Pauses between tries of what needs the coordinator, and after an Acquire that came back empty at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -196,8 +199,42 @@ impl Agent {
         }
     }
 
-    /// Waits for a job; `None` when the agent is to stop before there is one.
+    /// Waits for a job; `None` when the agent is to stop before there is one. No job is left leased then.
     async fn next_job(&self, told: &mut Option<Vec<String>>) -> Result<Option<Job>, AgentError> {
+        let mut unanswered = None;
+        let job = self.wait_for_job(told, &mut unanswered).await;
+        if let Some(request_id) = unanswered {
+            self.give_back(&request_id).await;
+        }
+        job
+    }
+
+    /// Gives back what an Acquire leased whose answer nobody heard: without, the attempt would count as lost.
+    async fn give_back(&self, request_id: &str) {
+        let session = &self.session;
+        let again = async {
+            let acquired =
+                session.client.acquire(&session.worker, self.study.as_deref(), Duration::ZERO, request_id).await?;
+            let jobs = acquired.jobs.iter().map(|job| job.token);
+            for token in jobs.chain(acquired.bad.iter().map(|bad| bad.token)) {
+                session.release(&session.leases.hold(token)).await;
+            }
+            Ok::<(), ClientError>(())
+        };
+        match tokio::time::timeout(GIVE_BACK_LIMIT, again).await {
+            Ok(Ok(())) => {}
+            // Its lease ends by itself.
+            Ok(Err(error)) => tracing::debug!(%error, "unknown whether a job was leased"),
+            Err(_) => tracing::debug!("unknown whether a job was leased"),
+        }
+    }
+
+    /// Waits for a job. `unanswered` is the request of an Acquire that may have leased one unheard.
+    async fn wait_for_job(
+        &self,
+        told: &mut Option<Vec<String>>,
+        unanswered: &mut Option<String>,
+    ) -> Result<Option<Job>, AgentError> {
         let session = &self.session;
         let mut request_id = random_hex();
         let mut pause = FIRST_PAUSE;
@@ -235,6 +272,7 @@ impl Agent {
                     continue;
                 }
             }
+            *unanswered = Some(request_id.clone());
             let answer = tokio::select! {
                 biased;
                 () = self.ending() => return Ok(None),
@@ -242,6 +280,7 @@ impl Agent {
             };
             match answer {
                 Ok(Acquired { mut jobs, bad, obstacles }) => {
+                    *unanswered = None;
                     request_id = random_hex();
                     for bad in bad {
                         self.refuse(bad).await;
