@@ -144,13 +144,13 @@ impl Session {
         match self.client.finish(token, outcome, detail, patience).await {
             Ok(()) => Delivery::Done,
             Err(error) if error.is_lost() => {
-                tracing::warn!(%token, %error, "result came too late");
+                tracing::info!(%token, %error, "result came too late");
                 Delivery::Lost
             }
             Err(error) if error.is_transient() => self.spool_result(token, outcome, detail, &error),
             Err(error) => {
                 // Without an end the job would be run again for ever; say what can be said.
-                tracing::error!(%token, %error, "result was refused");
+                tracing::warn!(%token, %error, "result was refused");
                 let why = format!("the worker's result was refused: {error}");
                 let failure = Failure::new(FailKind::Error, why);
                 let outcome = match outcome {
@@ -163,6 +163,7 @@ impl Session {
                 };
                 match self.client.finish(token, &outcome, &AttemptDetail::default(), patience).await {
                     Ok(()) => Delivery::Done,
+                    Err(error) if error.is_lost() => Delivery::Lost,
                     Err(error) => {
                         tracing::error!(%token, %error, "job could not be ended");
                         Delivery::Lost

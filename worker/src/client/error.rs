@@ -54,9 +54,13 @@ impl ClientError {
         matches!(self, Self::Unavailable { storage_full: true, .. })
     }
 
-    /// Whether the coordinator no longer takes anything for the job: it belongs to another attempt, or is over.
+    /// Whether the coordinator no longer takes anything for the job: it belongs to another attempt, is over, or is gone
+    /// with its study.
     pub fn is_lost(&self) -> bool {
-        matches!(self.reason(), Some(Reason::TrialLeaseLost | Reason::TrialEnded | Reason::JobNotFound))
+        matches!(
+            self.reason(),
+            Some(Reason::TrialLeaseLost | Reason::TrialEnded | Reason::JobNotFound | Reason::StudyNotFound)
+        )
     }
 
     /// The reason of a refusal.
@@ -103,6 +107,11 @@ mod tests {
         let mut status = Status::unavailable("the database failed");
         status.metadata_mut().insert(REASON_KEY, "STORAGE".parse().unwrap());
         assert!(ClientError::from(status).is_transient());
+        for reason in ["STUDY_NOT_FOUND", "JOB_NOT_FOUND", "TRIAL_ENDED"] {
+            let mut status = Status::not_found("gone");
+            status.metadata_mut().insert(REASON_KEY, reason.parse().unwrap());
+            assert!(ClientError::from(status).is_lost(), "{reason}");
+        }
         assert!(ClientError::from(Status::unavailable("gone")).is_transient());
         assert!(ClientError::from(Status::cancelled("timeout expired")).is_transient());
         assert!(!ClientError::from(Status::internal("bug")).is_transient());
