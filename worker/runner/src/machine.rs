@@ -6,6 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use fleetune_core::runner::CpuList;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, getppid};
 
 use crate::failure::Failure;
 
@@ -36,7 +39,6 @@ fn cores_in(cpuinfo: &str) -> Option<u32> {
 #[cfg(target_os = "linux")]
 pub(crate) fn bind(cpus: &CpuList) -> Result<(), Failure> {
     use nix::sched::{CpuSet, sched_setaffinity};
-    use nix::unistd::Pid;
 
     let mut set = CpuSet::new();
     cpus.cpus()
@@ -69,15 +71,28 @@ fn peak_in(status: &str) -> Option<f64> {
 }
 
 /// Ends this process soon after its parent is gone: an orphan would hold a device that the next trial believes free.
+///
+/// Its parent may be gone before this is called, and its orphan's parent is then somebody who stays: the worker says
+/// who it is in `FLEETUNE_WORKER_PID`. A script in between is a parent too. Not by `PR_SET_PDEATHSIG`, which tells of
+/// the end of the parent's *thread*, and a worker's threads may end before it does.
 pub(crate) fn die_with_parent() {
-    const INTERVAL: Duration = Duration::from_millis(500);
-    let parent = nix::unistd::getppid();
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let parent = getppid();
+    let worker = std::env::var("FLEETUNE_WORKER_PID").ok().and_then(|pid| pid.parse().ok()).map(Pid::from_raw);
+    if worker.is_some_and(is_gone) {
+        std::process::exit(1);
+    }
     thread::spawn(move || {
-        while nix::unistd::getppid() == parent {
+        while getppid() == parent && !worker.is_some_and(is_gone) {
             thread::sleep(INTERVAL);
         }
         std::process::exit(1);
     });
+}
+
+/// Whether there is no process `pid`. One of another user is there.
+fn is_gone(pid: Pid) -> bool {
+    pid.as_raw() > 0 && kill(pid, None) == Err(Errno::ESRCH)
 }
 
 #[cfg(test)]
@@ -91,6 +106,14 @@ mod tests {
         assert_eq!(cores_in(&text), Some(3));
         assert_eq!(cores_in("BogoMIPS\t: 50.00\n"), None);
         assert!(physical_cores() >= 1);
+    }
+
+    #[test]
+    fn ended_process_is_gone_and_a_living_one_is_not() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(Pid::from_raw(i32::try_from(child.id()).unwrap())));
+        assert!(!is_gone(nix::unistd::getpid()) && !is_gone(Pid::from_raw(0)));
     }
 
     #[test]

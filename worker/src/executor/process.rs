@@ -127,6 +127,8 @@ pub async fn converse(
             .current_dir(folder.path())
             .env_clear()
             .envs(environment(std::env::vars_os()))
+            // Its parent may be gone before it can look who that is.
+            .env(WORKER_PID, std::process::id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -295,6 +297,9 @@ impl Drop for Group {
         }
     }
 }
+
+/// Tells a child whose end is its own; `fleetune-runner` reads it.
+const WORKER_PID: &str = "FLEETUNE_WORKER_PID";
 
 /// Variables that a child gets as they are. Everything else stays here: it could change a speed or carry a secret.
 const KEPT: [&str; 12] = [
