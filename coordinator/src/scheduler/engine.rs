@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, StudyConfig};
@@ -55,8 +56,37 @@ pub struct Engine {
     live: Arc<Mutex<HashMap<StudyId, Arc<Mutex<LiveStudy>>>>>,
     /// Wakes long polls and watchers of this process after a change.
     changes: Arc<watch::Sender<u64>>,
-    /// Leases that ended by time are claimable only from here on.
-    serving_since: Timestamp,
+    service: Arc<Service>,
+}
+
+/// Since when this process has served without a gap. While it could not, nobody could renew a lease.
+#[derive(Debug)]
+struct Service {
+    since: AtomicI64,
+    /// When the database answered last.
+    last: AtomicI64,
+}
+
+impl Service {
+    fn new(now: Timestamp) -> Self {
+        Self { since: AtomicI64::new(now.0), last: AtomicI64::new(now.0) }
+    }
+
+    /// The database has answered. After more than `ttl` without an answer (it was away, this machine slept) service
+    /// begins anew.
+    fn answered(&self, now: Timestamp, ttl: Duration) {
+        let last = Timestamp(self.last.fetch_max(now.0, Ordering::SeqCst));
+        if now > last.plus(ttl) {
+            self.since.fetch_max(now.0, Ordering::SeqCst);
+        }
+    }
+
+    /// From when on leases that ended by time are claimable: one TTL after the newest gap.
+    fn claimable_from(&self, now: Timestamp, ttl: Duration) -> Timestamp {
+        let last = Timestamp(self.last.load(Ordering::SeqCst));
+        let since = if now > last.plus(ttl) { now } else { Timestamp(self.since.load(Ordering::SeqCst)) };
+        since.plus(ttl)
+    }
 }
 
 /// A study with what people ask first.
@@ -75,8 +105,8 @@ pub struct StudySummary {
 impl Engine {
     /// Begins to serve `store`.
     pub fn new(store: Store, options: EngineOptions) -> Self {
-        let serving_since = store.now();
-        Self { store, options, live: Arc::default(), changes: Arc::new(watch::Sender::new(0)), serving_since }
+        let service = Arc::new(Service::new(store.now()));
+        Self { store, options, live: Arc::default(), changes: Arc::new(watch::Sender::new(0)), service }
     }
 
     /// Where its studies are kept, a password left out.
@@ -103,10 +133,16 @@ impl Engine {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Notes that the database has answered. Heartbeats, looks for work and the reaper do, which together come more
+    /// often than once per TTL.
+    pub(super) fn answered(&self) {
+        self.service.answered(self.now(), self.options.lease_ttl);
+    }
+
     pub(super) fn rules(&self) -> LeaseRules {
         LeaseRules {
             ttl: self.options.lease_ttl,
-            not_before: self.serving_since.plus(self.options.lease_ttl),
+            not_before: self.service.claimable_from(self.now(), self.options.lease_ttl),
             max_attempts: self.options.max_attempts,
         }
     }
@@ -415,4 +451,30 @@ fn check_batch(count: usize) -> Result<(), EngineError> {
         return Err(EngineError::invalid("count", format!("{count} is outside 1 to {MAX_BATCH}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn leases_wait_one_ttl_after_the_start_and_after_every_gap() {
+        let service = Service::new(at(0));
+        for seconds in [5, 20, 50] {
+            service.answered(at(seconds), TTL);
+            assert_eq!(service.claimable_from(at(seconds), TTL), at(30), "{seconds}");
+        }
+        // Nothing heard for longer than a TTL: whoever asks now must wait, before and after the first answer.
+        assert_eq!(service.claimable_from(at(81), TTL), at(111));
+        service.answered(at(85), TTL);
+        assert_eq!(service.claimable_from(at(85), TTL), at(115));
+        service.answered(at(100), TTL);
+        assert_eq!(service.claimable_from(at(120), TTL), at(115));
+    }
 }

@@ -63,7 +63,9 @@ impl Engine {
 
     /// Ends trials whose lease is long gone and that nobody may run again; to be called now and then.
     pub async fn reap(&self) -> Result<(), EngineError> {
-        for (study, _) in self.store.reap(self.rules(), self.now()).await? {
+        let ended = self.store.reap(self.rules(), self.now()).await?;
+        self.answered();
+        for (study, _) in ended {
             self.changed();
             self.conclude(study).await?;
         }

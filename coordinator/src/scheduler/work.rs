@@ -112,7 +112,9 @@ impl Engine {
         only: Option<&str>,
         obstacles: &mut Vec<String>,
     ) -> Result<Option<Assignment>, EngineError> {
-        if self.store.worker(&worker.id).await?.draining {
+        let draining = self.store.worker(&worker.id).await?.draining;
+        self.answered();
+        if draining {
             return Ok(None);
         }
         let studies = match only {
@@ -205,7 +207,9 @@ impl Engine {
 
     /// Renews leases; which are lost or ended, and whether to drain.
     pub async fn heartbeat(&self, worker: &WorkerId, tokens: &[LeaseToken]) -> Result<Heartbeat, EngineError> {
-        Ok(self.store.heartbeat(worker, tokens, self.options.lease_ttl, self.now()).await?)
+        let beat = self.store.heartbeat(worker, tokens, self.options.lease_ttl, self.now()).await?;
+        self.answered();
+        Ok(beat)
     }
 
     /// Ends `Preparing` by what a worker found.
