@@ -58,6 +58,7 @@ conformance! {
     starts:
         numbers_and_turns_are_dense
         the_same_request_starts_the_same_trials
+        a_repeated_start_gives_its_lease_while_it_holds
         the_same_request_enqueues_the_same_trials
         a_taken_turn_is_refused
         a_taken_number_is_refused

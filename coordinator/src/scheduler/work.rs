@@ -12,7 +12,8 @@ use super::error::EngineError;
 use super::outcome;
 use super::prepare::{self, Described};
 use crate::storage::{
-    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, StoreError, StudyRecord, TrialRecord, WorkerRecord,
+    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialRecord,
+    WorkerRecord,
 };
 
 /// Studies looked at for one worker.
@@ -48,6 +49,16 @@ pub enum Work {
         /// The next round.
         next: NextRound,
     },
+}
+
+/// What a look for one job finds.
+enum Found {
+    /// A job, leased.
+    Job(Box<Assignment>),
+    /// Nothing, so far.
+    Nothing,
+    /// The request leased a job before that is not its caller's any more: another needs another request.
+    Spent,
 }
 
 /// The answer to an Acquire.
@@ -87,14 +98,16 @@ impl Engine {
         loop {
             changes.mark_unchanged();
             let mut acquired = Acquired::default();
+            let mut spent = false;
             for index in 0..max_jobs.clamp(1, 64) {
                 let request_id = format!("{request_id}/{index}");
                 match self.acquire_one(&worker, &request_id, only, &mut acquired.obstacles).await? {
-                    Some(assignment) => acquired.assignments.push(assignment),
-                    None => break,
+                    Found::Job(assignment) => acquired.assignments.push(*assignment),
+                    Found::Nothing => break,
+                    Found::Spent => spent = true,
                 }
             }
-            if !acquired.assignments.is_empty() || tokio::time::Instant::now() >= deadline {
+            if spent || !acquired.assignments.is_empty() || tokio::time::Instant::now() >= deadline {
                 return Ok(acquired);
             }
             let poll = tokio::time::Instant::now() + self.options.poll_every;
@@ -111,16 +124,22 @@ impl Engine {
         request_id: &str,
         only: Option<&str>,
         obstacles: &mut Vec<String>,
-    ) -> Result<Option<Assignment>, EngineError> {
+    ) -> Result<Found, EngineError> {
         let draining = self.store.worker(&worker.id).await?.draining;
         self.answered();
-        if draining {
-            return Ok(None);
-        }
         let studies = match only {
             Some(name) => vec![self.store.study_by_name(name).await?],
             None => self.store.studies(StudyId(0), MAX_STUDIES).await?,
         };
+        // A retry gets what its first try got, whichever study and kind of job that was.
+        let ids: Vec<StudyId> = studies.iter().map(|study| study.id).collect();
+        if let Some(id) = self.store.leased_by(request_id, &ids).await? {
+            let again = self.acquire_again(id, worker, request_id).await?;
+            return Ok(again.map_or(Found::Spent, |assignment| Found::Job(Box::new(assignment))));
+        }
+        if draining {
+            return Ok(Found::Nothing);
+        }
         for study in studies {
             let Some(benchmark) = study.config.benchmark.clone().filter(|_| !study.state.is_ended()) else {
                 continue;
@@ -134,10 +153,33 @@ impl Engine {
             }
             if let Some(assignment) = self.acquire_from(&study, benchmark, worker, request_id).await? {
                 self.changed();
-                return Ok(Some(assignment));
+                return Ok(Found::Job(Box::new(assignment)));
             }
         }
-        Ok(None)
+        Ok(Found::Nothing)
+    }
+
+    /// The job that `request_id` leased in study `id`, while the lease holds.
+    async fn acquire_again(
+        &self,
+        id: StudyId,
+        worker: &WorkerRecord,
+        request_id: &str,
+    ) -> Result<Option<Assignment>, EngineError> {
+        let study = self.store.study(id).await?;
+        let Some(benchmark) = study.config.benchmark.clone() else {
+            return Ok(None);
+        };
+        if let Some(started) = self.store.started_by(id, request_id).await?.into_iter().next() {
+            return Ok(started_work(&study, benchmark, started));
+        }
+        match self.store.claim(id, &worker.id, request_id, self.rules(), self.now()).await? {
+            Claimed::Job { job, trial, lease } => {
+                let work = self.work(&job, trial, lease.token).await?;
+                Ok(work.map(|work| Assignment { lease, study: study.name, benchmark, work }))
+            }
+            Claimed::NotBefore(_) | Claimed::Nothing => Ok(None),
+        }
     }
 
     async fn acquire_from(
@@ -163,11 +205,7 @@ impl Engine {
         let lease = Some((worker.id.clone(), self.options.lease_ttl));
         let started = live.lock().await.start(1, request_id, lease, self.now()).await;
         match started {
-            Ok(started) => Ok(started.into_iter().next().and_then(|started| {
-                let lease = started.lease?;
-                let work = Work::Trial(Box::new(started.trial));
-                Some(Assignment { lease, study: study.name.clone(), benchmark, work })
-            })),
+            Ok(started) => Ok(started.into_iter().next().and_then(|started| started_work(study, benchmark, started))),
             Err(EngineError::Finished { .. }) => {
                 self.conclude(study.id).await?;
                 Ok(None)
@@ -302,6 +340,13 @@ impl Engine {
         }
         Ok(found)
     }
+}
+
+/// A started trial as an assignment, while its first lease holds.
+fn started_work(study: &StudyRecord, benchmark: Benchmark, started: Started) -> Option<Assignment> {
+    let lease = started.lease?;
+    let work = Work::Trial(Box::new(started.trial));
+    Some(Assignment { lease, study: study.name.clone(), benchmark, work })
 }
 
 /// Why `worker` gets no job of `study`.

@@ -274,10 +274,26 @@ impl Store {
         self.run(Start { trials: start, secrets, now }).await
     }
 
-    /// What [`Self::start`] gave for `request_id`, with the trials as they are now; nothing when it started none.
+    /// What [`Self::start`] gave for `request_id`, with the trials as they are now and without a lease that is lost or
+    /// over; nothing when it started none.
     pub async fn started_by(&self, study: StudyId, request_id: &str) -> Result<Vec<Started>, StoreError> {
         let mut rows = self.read().await?;
         started_by(&mut *rows, study, request_id).await
+    }
+
+    /// The study a job of which `request_id` leased, be it by a claim or by a start in one of `studies`, and whether
+    /// that lease still holds or not.
+    pub async fn leased_by(&self, request_id: &str, studies: &[StudyId]) -> Result<Option<StudyId>, StoreError> {
+        let mut rows = self.read().await?;
+        if let Some((job, _)) = rows.claimed_by(request_id).await? {
+            return rows.study_of_job(job).await;
+        }
+        for &study in studies {
+            if !rows.trials_started_by(study, request_id).await?.is_empty() {
+                return Ok(Some(study));
+            }
+        }
+        Ok(None)
     }
 
     /// Hands out a job of `study`: a trial whose lease ended, else its comparison, else its describe job. Claiming

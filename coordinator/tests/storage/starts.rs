@@ -7,7 +7,7 @@ use fleetune_coordinator::storage::{Origin, Param, StoreError, external};
 use fleetune_core::{StudyState, TrialNumber, TrialState, Turn, Value};
 use serde_json::json;
 
-use super::harness::{Db, TTL, at, distribution, fresh, pop_at, start_at, unit, waiting, worker};
+use super::harness::{Db, TTL, at, complete, distribution, fresh, job, pop_at, start_at, unit, waiting, worker};
 
 pub async fn numbers_and_turns_are_dense(db: Db) {
     let study = db.study("a").await;
@@ -33,6 +33,21 @@ pub async fn the_same_request_starts_the_same_trials(db: Db) {
     db.set_state(&study, StudyState::Paused, 3).await;
     assert_eq!(db.store.start(start, at(4)).await.unwrap(), first);
     assert_eq!(db.reread(&study).await.next_number, TrialNumber(2));
+}
+
+pub async fn a_repeated_start_gives_its_lease_while_it_holds(db: Db) {
+    let study = db.study("a").await;
+    let first = db.start(&study, Some("w"), 1).await;
+    let request = format!("start {} 0", study.id);
+    assert_eq!(db.store.started_by(study.id, &request).await.unwrap(), std::slice::from_ref(&first));
+    assert_eq!(db.store.leased_by(&request, &[study.id]).await.unwrap(), Some(study.id));
+    assert_eq!(db.store.leased_by("another", &[study.id]).await.unwrap(), None);
+    let (_, _, second) = job(db.claim(&study, "v", 60).await);
+    let again = db.store.started_by(study.id, &request).await.unwrap();
+    assert_eq!((again[0].trial.attempt, &again[0].lease), (second.token.attempt, &None));
+    let end = complete(1.0);
+    db.store.finish(study.id, first.trial.number, Some(second.token), end, json!(null), at(61)).await.unwrap();
+    assert_eq!(db.store.started_by(study.id, &request).await.unwrap()[0].lease, None);
 }
 
 pub async fn the_same_request_enqueues_the_same_trials(db: Db) {

@@ -8,7 +8,7 @@ use fleetune_core::{
     Attempt, JobId, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, WorkerId,
 };
 
-use super::common::{need_head, whole, wrong_state};
+use super::common::{holds, need_head, whole, wrong_state};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{
@@ -213,7 +213,8 @@ impl Start {
     }
 }
 
-/// The answer that the first call with `request` got, with the trials as they are now; nothing when there was none.
+/// The answer that the first call with `request` got, with the trials as they are now; nothing when there was none. A
+/// lease is among it while the attempt that got it holds it.
 pub(in crate::storage) async fn started_by(
     rows: &mut dyn Rows,
     study: StudyId,
@@ -223,13 +224,13 @@ pub(in crate::storage) async fn started_by(
     for trial in rows.trials_started_by(study, request).await? {
         let lease = match trial.job {
             None => None,
-            Some(id) => {
-                let expires_at = rows.job(id).await?.and_then(|job| job.record.expires_at);
-                rows.attempt(id, Attempt(1)).await?.map(|first| Lease {
-                    token: LeaseToken { job: id, attempt: first.attempt, secret: first.secret },
-                    expires_at: expires_at.unwrap_or_default(),
-                })
-            }
+            Some(id) => match (rows.job(id).await?, rows.attempt(id, Attempt(1)).await?) {
+                (Some(job), Some(first)) => job.record.expires_at.filter(|_| holds(&job, &first)).map(|expires_at| {
+                    let token = LeaseToken { job: id, attempt: first.attempt, secret: first.secret };
+                    Lease { token, expires_at }
+                }),
+                (Some(_) | None, _) => None,
+            },
         };
         started.push(Started { trial: whole(rows, trial).await?, lease });
     }
