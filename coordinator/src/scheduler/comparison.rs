@@ -124,13 +124,7 @@ impl Engine {
         token: LeaseToken,
     ) -> Result<(Spec, Option<NextRound>), EngineError> {
         let spec: Spec = serde_json::from_value(job.spec.clone()).map_err(|error| corrupt(job.id, &error))?;
-        let rounds: Vec<Vec<Cell>> = self
-            .store
-            .rounds(job.id)
-            .await?
-            .into_iter()
-            .map(|round| serde_json::from_value(round).map_err(|error| corrupt(job.id, &error)))
-            .collect::<Result<_, _>>()?;
+        let rounds = self.rounds(job.id).await?;
         match spec.next(job.id, &rounds) {
             Ok(next) => Ok((spec, Some(next))),
             Err(verdict) => {
@@ -162,6 +156,11 @@ impl Engine {
         self.rebudget(job.study, None).await
     }
 
+    async fn rounds(&self, job: JobId) -> Result<Vec<Vec<Cell>>, EngineError> {
+        let rounds = self.store.rounds(job).await?.into_iter();
+        rounds.map(|round| serde_json::from_value(round).map_err(|error| corrupt(job, &error))).collect()
+    }
+
     /// Stores a whole round and gives the next one; none when the comparison has ended.
     pub async fn record_round(
         &self,
@@ -171,7 +170,11 @@ impl Engine {
     ) -> Result<Option<NextRound>, EngineError> {
         let job = self.store.job(token.job).await?;
         let spec: Spec = serde_json::from_value(job.spec.clone()).map_err(|error| corrupt(job.id, &error))?;
-        check_cells(&spec, &cells)?;
+        let rounds = self.rounds(job.id).await?;
+        // What is stored already may be sent again; storage compares it.
+        if round as usize >= rounds.len() {
+            check_round(round, &cells, spec.next(job.id, &rounds).ok())?;
+        }
         let cells = serde_json::to_value(&cells).map_err(|error| corrupt(job.id, &error))?;
         self.store.record_round(token, round, cells, self.now()).await?;
         self.changed();
@@ -179,14 +182,23 @@ impl Engine {
     }
 }
 
-fn check_cells(spec: &Spec, cells: &[Cell]) -> Result<(), EngineError> {
-    for cell in cells {
-        if cell.candidate >= spec.candidates.len() {
-            return Err(EngineError::invalid("cells.candidate", format!("{} is no candidate", cell.candidate)));
-        }
-        if cell.value.is_some_and(|value| !value.is_finite() || value <= 0.0) {
-            return Err(EngineError::invalid("cells.value", "must be a positive finite number"));
-        }
+/// Whether `cells` are what `next` asks for: each of its candidates once, in any order.
+fn check_round(round: u32, cells: &[Cell], next: Option<NextRound>) -> Result<(), EngineError> {
+    let Some(next) = next.filter(|next| next.round == round) else {
+        return Err(EngineError::invalid("round", format!("{round} is not the next one")));
+    };
+    let sorted = |mut candidates: Vec<usize>| {
+        candidates.sort_unstable();
+        candidates
+    };
+    if sorted(cells.iter().map(|cell| cell.candidate).collect()) != sorted(next.order.clone()) {
+        return Err(EngineError::invalid(
+            "cells",
+            format!("must be one for each candidate of round {round}, which are {:?}", next.order),
+        ));
+    }
+    if cells.iter().any(|cell| cell.value.is_some_and(|value| !value.is_finite() || value <= 0.0)) {
+        return Err(EngineError::invalid("cells.value", "must be a positive finite number"));
     }
     Ok(())
 }

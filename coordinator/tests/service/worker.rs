@@ -62,8 +62,11 @@ async fn register(server: &mut Server, name: char, engine: &str) {
 }
 
 async fn acquire(server: &mut Server, name: char) -> v1::AcquireResponse {
-    let request =
-        v1::AcquireRequest { worker_id: worker_id(name), request_id: fresh_id(), ..v1::AcquireRequest::default() };
+    acquire_as(server, name, fresh_id()).await
+}
+
+async fn acquire_as(server: &mut Server, name: char, request_id: String) -> v1::AcquireResponse {
+    let request = v1::AcquireRequest { worker_id: worker_id(name), request_id, ..v1::AcquireRequest::default() };
     server.workers.acquire(request).await.unwrap().into_inner()
 }
 
@@ -272,6 +275,30 @@ async fn a_comparison_that_fails_gives_way_to_a_larger_budget_too() {
 }
 
 #[tokio::test]
+async fn a_round_is_taken_when_it_is_the_next_one_and_whole() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 6, true).await;
+    measure(&mut server, 6).await;
+    let job = job(&mut server, 'a').await;
+    let round = comparison(&job).next.clone().unwrap();
+    let whole = cells(&job, &round);
+    let mut record = async |round, cells: &[v1::Cell]| {
+        let request = v1::RecordRoundRequest { lease_token: token(&job), round, cells: cells.to_vec() };
+        server.workers.record_round(request).await.map(|answer| answer.into_inner().next)
+    };
+    let twice = [&whole[..], &whole[..1]].concat();
+    for (number, wrong) in [(0, &whole[1..]), (0, &twice), (0, &[]), (1, &whole[..])] {
+        assert_eq!(reason(&record(number, wrong).await.unwrap_err()), Reason::InvalidArgument);
+    }
+    let mut turned = whole.clone();
+    turned.reverse();
+    let next = record(0, &turned).await.unwrap();
+    assert_eq!(next.as_ref().unwrap().round, 1);
+    assert_eq!(record(0, &turned).await.unwrap(), next);
+}
+
+#[tokio::test]
 async fn a_returning_worker_gets_its_trial_again_before_anything_fresh() {
     let (_folder, url) = database();
     let mut server = Server::start(&url).await;
@@ -293,6 +320,32 @@ async fn a_returning_worker_gets_its_trial_again_before_anything_fresh() {
     let ended = server.studies.get_trial(request).await.unwrap().into_inner().trial.unwrap();
     let states: Vec<_> = ended.attempts.iter().map(|attempt| attempt.state.as_str()).collect();
     assert_eq!((ended.values.as_slice(), states), (&[1.5][..], vec!["lost", "finished"]));
+}
+
+#[tokio::test]
+async fn a_repeated_acquire_gets_the_same_job_or_none() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    // A study that always has something for whoever asks anew.
+    server.create("earlier", model_config(9, false)).await.unwrap();
+    server.create("s", model_config(9, false)).await.unwrap();
+    register(&mut server, 'a', ENGINE).await;
+    let first = acquire_as(&mut server, 'a', "earlier".to_owned()).await;
+    let second = acquire_as(&mut server, 'a', "later".to_owned()).await;
+    assert_ne!(first.jobs[0].study, second.jobs[0].study);
+    for job in [&first.jobs[0], &second.jobs[0]] {
+        assert!(matches!(job.work, Some(v1::job::Work::Describe(_))));
+    }
+    finish(&mut server, &first.jobs[0], description(), &[]).await;
+    // Trials of the first study are to be had now; the repeat of the other study's request gets none of them.
+    assert_eq!(acquire_as(&mut server, 'a', "later".to_owned()).await.jobs, second.jobs);
+    assert_eq!(acquire_as(&mut server, 'a', "earlier".to_owned()).await.jobs, []);
+    let started = acquire_as(&mut server, 'a', "trial".to_owned()).await;
+    assert_eq!(trial(&started.jobs[0]).0, 0);
+    assert_eq!(acquire_as(&mut server, 'a', "trial".to_owned()).await.jobs, started.jobs);
+    finish(&mut server, &started.jobs[0], complete(), &[1.0, 1.0]).await;
+    assert_eq!(acquire_as(&mut server, 'a', "trial".to_owned()).await.jobs, []);
+    assert_eq!(server.trials("earlier").await.iter().filter(|trial| trial.turn.is_some()).count(), 1);
 }
 
 #[tokio::test]
