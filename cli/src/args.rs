@@ -21,13 +21,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// Where studies are kept: `sqlite://FILE` or `postgres://USER@HOST/DATABASE` [default: fleetune.db in the data folder]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
     pub storage: Option<String>,
     /// How results are printed
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Options of every command")]
     pub format: Option<Format>,
     /// Configuration file [default: `$FLEETUNE_CONFIG`, else config.toml in the configuration folder]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
     pub config: Option<PathBuf>,
 }
 
@@ -84,7 +84,7 @@ pub struct TuneArgs {
     /// Stop searching after this much time in trials, such as `10m`; the comparison at the end comes on top
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub time: Option<f64>,
-    /// What to optimise [default: decode]
+    /// What to optimise: decode, prefill, ttft or balanced (time of the whole request) [default: decode]
     #[arg(long, value_name = "METRIC", value_parser = parse_objective)]
     pub metric: Option<Objective>,
     /// Tokens of the prompt [default: 512]

@@ -64,7 +64,9 @@ fn no_worker(error: AgentError) -> CliError {
         AgentError::Executor(_) => Exit::NotFoundOrConflict,
         AgentError::Identity(_) | AgentError::Refused(_) | AgentError::Probe(_) => Exit::Unexpected,
     };
-    CliError::new(exit, "the worker cannot work").because(error)
+    CliError::new(exit, "the worker cannot work")
+        .because(error)
+        .hint("run the same command again when that is mended; nothing that was measured is lost")
 }
 
 fn announce(study: &StudyView, storage: &str) {
