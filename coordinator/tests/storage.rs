@@ -84,6 +84,7 @@ conformance! {
         a_cancelled_trial_is_ended_for_everybody
         every_change_of_a_trial_takes_a_revision
         an_oversized_detail_is_refused_and_stderr_is_cut
+        a_hopeless_queue_entry_ends_before_its_start
         trials_are_filtered_by_state_and_number;
     claims:
         a_lease_that_runs_is_not_handed_out

@@ -34,6 +34,17 @@ pub struct LiveStudy {
     seen: Revision,
 }
 
+/// Why a queue entry that nothing fresh completes has failed.
+const NOTHING_LEFT: &str = "nothing left to try around its fixed parameters";
+
+/// What could be started next.
+enum Proposal {
+    /// At least one configuration.
+    Entries(Vec<StartEntry>),
+    /// The first queue entry, which the sampler cannot complete.
+    Hopeless(TrialNumber),
+}
+
 /// What the budget says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Room {
@@ -148,7 +159,8 @@ impl LiveStudy {
         if !known.is_empty() {
             return Ok(known);
         }
-        for _ in 0..MAX_CONFLICTS {
+        let mut conflicts = 0;
+        while conflicts < MAX_CONFLICTS {
             self.catch_up().await?;
             self.check_active()?;
             let count = match self.room() {
@@ -156,18 +168,30 @@ impl LiveStudy {
                 Room::Trials(None) => count,
                 Room::Trials(Some(left)) => count.min(left),
             };
+            let entries = match self.propose(count)? {
+                Proposal::Entries(entries) => entries,
+                Proposal::Hopeless(number) => {
+                    // It ends alone; the search goes on without it.
+                    match self.store.fail_waiting(self.record.id, number, NOTHING_LEFT.to_owned(), now).await {
+                        Ok(_) => {}
+                        Err(StoreError::WrongTrialState { .. }) => conflicts += 1,
+                        Err(error) => return Err(error.into()),
+                    }
+                    continue;
+                }
+            };
             let start = StartTrials {
                 study: self.record.id,
                 request_id: request_id.to_owned(),
                 turn: self.record.next_turn,
                 seen: self.seen,
                 sampler: fleetune_sampler::VERSION.to_owned(),
-                entries: self.propose(count)?,
+                entries,
                 lease: lease.clone(),
             };
             match self.store.start(start, now).await {
                 Ok(started) => return Ok(started),
-                Err(StoreError::TurnTaken { .. }) => {}
+                Err(StoreError::TurnTaken { .. }) => conflicts += 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -188,8 +212,8 @@ impl LiveStudy {
         }
     }
 
-    /// The next `count` configurations. The first that cannot be found is an error; later ones end the batch.
-    fn propose(&self, count: u32) -> Result<Vec<StartEntry>, EngineError> {
+    /// The next `count` configurations. A first fresh one that cannot be found is an error; later ones end the batch.
+    fn propose(&self, count: u32) -> Result<Proposal, EngineError> {
         let sampler = self.sampler.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
         let fresh = (self.record.next_number.0..).map(TrialNumber);
         let numbers: Vec<_> = self
@@ -208,6 +232,7 @@ impl LiveStudy {
             let params = match suggest(sampler.as_ref(), self.record.config.seed, &ask) {
                 Ok(params) => params,
                 Err(_) if !entries.is_empty() => break,
+                Err(_) if !is_fresh => return Ok(Proposal::Hopeless(number)),
                 Err(why) => return Err(EngineError::SpaceExhausted { name: self.record.name.clone(), why }),
             };
             let turn = Turn(self.record.next_turn.0 + offset as i64);
@@ -215,7 +240,7 @@ impl LiveStudy {
             entries.push(StartEntry { number, queued: !is_fresh, params: packed, origin: Origin::Sampled });
             running.push(Running { turn, number, params });
         }
-        Ok(entries)
+        Ok(Proposal::Entries(entries))
     }
 
     fn pack(&self, params: &Params) -> Result<ParamSet, EngineError> {

@@ -12,8 +12,8 @@ use fleetune_core::{JobId, LeaseToken, Revision, StudyId, StudyState, Timestamp,
 use super::engine::Engine;
 use super::error::StoreError;
 use super::operations::{
-    CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation, Finish,
-    FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register, Release, RenewLeases, Report,
+    CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation, FailWaiting,
+    Finish, FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register, Release, RenewLeases, Report,
     SetAttribute, Start, UpdateStudy, started_by,
 };
 use super::queue::Queue;
@@ -374,6 +374,17 @@ impl Store {
         now: Timestamp,
     ) -> Result<TrialRecord, StoreError> {
         self.run(CancelTrial { study, number, now }).await
+    }
+
+    /// Ends a queue entry as `error` before its start. The identical call again succeeds.
+    pub async fn fail_waiting(
+        &self,
+        study: StudyId,
+        number: TrialNumber,
+        message: String,
+        now: Timestamp,
+    ) -> Result<TrialRecord, StoreError> {
+        self.run(FailWaiting { study, number, message, now }).await
     }
 
     /// Registers a worker, or its return.

@@ -146,6 +146,35 @@ async fn a_queue_entry_that_nothing_can_complete_is_refused() {
 }
 
 #[tokio::test]
+async fn a_queue_entry_with_nothing_left_around_it_ends_alone() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    let space = v1::SearchSpace {
+        parameters: vec![parameter("n", int(0, 1)), parameter("m", int(0, 1))],
+        ..v1::SearchSpace::default()
+    };
+    let sampler = Some(v1::Sampler { name: "grid".to_owned() });
+    server.create("s", v1::StudyConfig { space: Some(space), sampler, ..config(None) }).await.unwrap();
+    let fixed = |n| v1::FixedParams { params: [("n".to_owned(), value(n))].into() };
+    let trials = vec![fixed(0), fixed(0), fixed(0), fixed(0)];
+    let request = v1::EnqueueRequest { request_id: fresh_id(), study: "s".to_owned(), trials };
+    server.studies.enqueue(request).await.unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let trial = server.ask("s", 1).await.unwrap().remove(0);
+        server.tell("s", trial.number, 1.0).await.unwrap();
+        asked.push(trial.number);
+    }
+    // The first two entries use up what there is with n = 0; the search of the rest goes on.
+    assert_eq!(asked, [0, 1, 4, 5]);
+    for number in [2, 3] {
+        let failure = server.trials("s").await[number].failure.clone().unwrap();
+        assert_eq!(failure.message, "nothing left to try around its fixed parameters");
+    }
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Active);
+}
+
+#[tokio::test]
 async fn a_paused_study_starts_nothing_and_goes_on_where_it_was() {
     let (_folder, url) = database();
     let mut server = Server::start(&url).await;

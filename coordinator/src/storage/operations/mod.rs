@@ -29,7 +29,7 @@ pub(super) use prepare::{FailPreparation, Prepare};
 pub(super) use reap::Reap;
 pub(super) use start::{Enqueue, Start, started_by};
 pub(super) use study::{CreateStudy, DeleteStudy, UpdateStudy};
-pub(super) use trial::{CancelTrial, Finish, Report};
+pub(super) use trial::{CancelTrial, FailWaiting, Finish, Report};
 pub(super) use worker::{Drain, Register};
 
 /// What must not happen at the same time.

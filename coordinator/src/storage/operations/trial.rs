@@ -207,3 +207,35 @@ impl Operation for CancelTrial {
         whole(rows, trial.record).await
     }
 }
+
+pub(in crate::storage) struct FailWaiting {
+    pub study: StudyId,
+    pub number: TrialNumber,
+    pub message: String,
+    pub now: Timestamp,
+}
+
+#[async_trait]
+impl Operation for FailWaiting {
+    type Output = TrialRecord;
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialRecord, StoreError> {
+        let mut head = need_head(rows, self.study).await?;
+        let mut trial = need_trial(rows, self.study, self.number).await?;
+        let end = failure(FailKind::Error, &self.message);
+        match trial.record.state {
+            TrialState::Waiting => {}
+            TrialState::Fail if is_same(&trial.record, &end) => return whole(rows, trial.record).await,
+            TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+                return Err(wrong_trial_state(&trial.record, "end before its start"));
+            }
+        }
+        end_trial(rows, &mut head, &mut trial, &end, self.now).await?;
+        rows.save_head(&head).await?;
+        whole(rows, trial.record).await
+    }
+}
