@@ -3,10 +3,10 @@
 use fleetune_core::TrialNumber;
 use fleetune_sampler::confirmation::{Verdict, Winner};
 
-use super::comparison::{Spec, corrupt};
+use super::comparison::{self, Spec, corrupt};
 use super::engine::Engine;
 use super::error::EngineError;
-use crate::storage::{JobKind, JobState, Origin, TrialRecord};
+use crate::storage::{JobKind, JobState, TrialRecord};
 
 /// What the newest ended comparison said.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,16 @@ pub struct Best {
     pub winner: Option<TrialRecord>,
 }
 
+/// What is known by comparisons.
+enum Compared {
+    /// None has ended.
+    Not,
+    /// Those that ended have no verdict: they failed or were given up.
+    WithoutVerdict,
+    /// The newest verdict.
+    With(Box<Comparison>),
+}
+
 impl Engine {
     /// The best `count` trials of a study and what to use.
     pub async fn best(&self, name: &str, count: u32) -> Result<Best, EngineError> {
@@ -44,24 +54,26 @@ impl Engine {
             live.catch_up().await?;
             let history = live.history();
             let direction = live.record().config.directions[0];
-            let mut ranked: Vec<_> = history.feasible().collect();
-            ranked.sort_by(|a, b| direction.minimized(a.1).total_cmp(&direction.minimized(b.1)).then(a.0.cmp(&b.0)));
-            let ranked: Vec<TrialNumber> = ranked.into_iter().map(|(number, _)| number).collect();
-            let baseline = ranked.iter().copied().find(|&number| history.origin(number) == Some(Origin::Default));
+            let ranked = comparison::ranking(history, direction);
+            let baseline = comparison::baseline(history, &ranked);
             (ranked, baseline)
         };
         let mut trials = Vec::new();
         for &number in ranked.iter().take(count as usize) {
             trials.push(self.store.trial(record.id, number).await?);
         }
-        let comparison = self.newest_comparison(&record).await?;
-        let winner = match &comparison {
-            None => ranked.first().copied(),
-            Some(comparison) => match comparison.verdict.winner {
-                Winner::Challenger => comparison.challenger,
-                Winner::Baseline => comparison.baseline,
-                Winner::None => None,
-            },
+        let (comparison, winner) = match self.newest_comparison(&record).await? {
+            Compared::Not => (None, ranked.first().copied()),
+            // Nothing is proven: what runs today stays.
+            Compared::WithoutVerdict => (None, baseline.or(ranked.first().copied())),
+            Compared::With(comparison) => {
+                let winner = match comparison.verdict.winner {
+                    Winner::Challenger => comparison.challenger,
+                    Winner::Baseline => comparison.baseline,
+                    Winner::None => None,
+                };
+                (Some(*comparison), winner)
+            }
         };
         let load = async |number: Option<TrialNumber>| -> Result<Option<TrialRecord>, EngineError> {
             Ok(match number {
@@ -72,24 +84,22 @@ impl Engine {
         Ok(Best { trials, baseline: load(baseline).await?, comparison, winner: load(winner).await? })
     }
 
-    async fn newest_comparison(&self, record: &crate::storage::StudyRecord) -> Result<Option<Comparison>, EngineError> {
-        let jobs = self.store.jobs(record.id).await?;
-        let newest = jobs
-            .into_iter()
-            .filter(|job| job.kind == JobKind::Comparison && job.state == JobState::Done && !job.result.is_null())
-            .max_by_key(|job| job.id);
-        let Some(job) = newest else {
-            return Ok(None);
+    async fn newest_comparison(&self, record: &crate::storage::StudyRecord) -> Result<Compared, EngineError> {
+        let mut jobs = self.store.jobs(record.id).await?;
+        jobs.retain(|job| job.kind == JobKind::Comparison && job.state == JobState::Done);
+        let any = !jobs.is_empty();
+        let Some(job) = jobs.into_iter().filter(|job| !job.result.is_null()).max_by_key(|job| job.id) else {
+            return Ok(if any { Compared::WithoutVerdict } else { Compared::Not });
         };
         let spec: Spec = serde_json::from_value(job.spec).map_err(|error| corrupt(job.id, &error))?;
         let verdict: Verdict = serde_json::from_value(job.result).map_err(|error| corrupt(job.id, &error))?;
         let rounds = self.store.rounds(job.id).await?.len();
         let trial = |index: usize| spec.candidates.get(index).map(|candidate| candidate.trial);
-        Ok(Some(Comparison {
+        Ok(Compared::With(Box::new(Comparison {
             challenger: verdict.challenger.and_then(trial),
             baseline: spec.candidates.iter().find(|candidate| candidate.baseline).map(|candidate| candidate.trial),
             verdict,
             rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
-        }))
+        })))
     }
 }

@@ -65,20 +65,31 @@ pub struct NextRound {
     pub cells_left: u32,
 }
 
+/// Complete, feasible trials, best first; of equals the earlier first.
+pub fn ranking(history: &History, direction: Direction) -> Vec<TrialNumber> {
+    let mut feasible: Vec<(TrialNumber, f64)> = history.feasible().collect();
+    feasible.sort_by(|a, b| direction.minimized(a.1).total_cmp(&direction.minimized(b.1)).then(a.0.cmp(&b.0)));
+    feasible.into_iter().map(|(number, _)| number).collect()
+}
+
+/// What the others must beat: of the `ranked` trials the machine's default, else the engine's own proposal.
+pub fn baseline(history: &History, ranked: &[TrialNumber]) -> Option<TrialNumber> {
+    let of_origin = |wanted| ranked.iter().copied().find(|&number| history.origin(number) == Some(wanted));
+    of_origin(Origin::Default).or_else(|| of_origin(Origin::EngineFit))
+}
+
 /// The comparison that ends the search of `record`, or none: nothing to compare, or not wanted.
 pub fn spec(record: &StudyRecord, history: &History) -> Option<Spec> {
     let benchmark = record.config.benchmark.as_ref().filter(|benchmark| benchmark.confirm)?;
     let direction = benchmark.objective.direction();
-    let mut feasible: Vec<(TrialNumber, f64)> = history.feasible().collect();
-    feasible.sort_by(|a, b| direction.minimized(a.1).total_cmp(&direction.minimized(b.1)).then(a.0.cmp(&b.0)));
-    let of_origin = |wanted| feasible.iter().map(|&(number, _)| number).find(|&n| history.origin(n) == Some(wanted));
-    let baseline = of_origin(Origin::Default).or_else(|| of_origin(Origin::EngineFit));
+    let ranked = ranking(history, direction);
+    let baseline = baseline(history, &ranked);
     let candidate = |number: TrialNumber| {
         let params = history.params(number)?.clone();
         Some(Candidate { trial: number, params, baseline: Some(number) == baseline })
     };
     let mut candidates: Vec<Candidate> = baseline.and_then(candidate).into_iter().collect();
-    for challenger in feasible.iter().filter_map(|&(number, _)| candidate(number)) {
+    for challenger in ranked.iter().filter_map(|&number| candidate(number)) {
         let is_new = candidates.iter().all(|known| known.params != challenger.params);
         if is_new && candidates.iter().filter(|known| !known.baseline).count() < CHALLENGERS {
             candidates.push(challenger);

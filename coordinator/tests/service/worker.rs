@@ -275,6 +275,24 @@ async fn a_comparison_that_fails_gives_way_to_a_larger_budget_too() {
 }
 
 #[tokio::test]
+async fn without_a_verdict_the_baseline_wins() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 3, true).await;
+    for value in [1.0, 2.0, 3.0] {
+        let job = job(&mut server, 'a').await;
+        finish(&mut server, &job, complete(), &[value, value]).await;
+    }
+    let comparison = job(&mut server, 'a').await;
+    let failure = v1::Failure { kind: v1::FailKind::Error.into(), message: "no".to_owned() };
+    finish(&mut server, &comparison, v1::finish_request::Outcome::Failed(failure), &[]).await;
+    assert_eq!(server.study("s").await.state(), v1::StudyState::Finished);
+    let best = server.studies.best(v1::BestRequest { study: "s".to_owned(), count: 1 }).await.unwrap().into_inner();
+    assert_eq!((best.trials[0].number, best.comparison), (2, None));
+    assert_eq!((best.baseline.unwrap().number, best.winner.unwrap().number), (0, 0));
+}
+
+#[tokio::test]
 async fn a_round_is_taken_when_it_is_the_next_one_and_whole() {
     let (_folder, url) = database();
     let mut server = Server::start(&url).await;
