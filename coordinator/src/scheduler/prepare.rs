@@ -2,7 +2,7 @@
 
 use fleetune_core::runner::Settings;
 use fleetune_core::space::SpaceError;
-use fleetune_core::study::{Pin, StudyConfig};
+use fleetune_core::study::{Benchmark, Pin, StudyConfig};
 use fleetune_core::{Distribution, Inventory, Params, SearchSpace};
 use fleetune_model::{ModelMetadata, tunables};
 
@@ -49,6 +49,7 @@ pub fn check_config(config: &StudyConfig) -> Result<(), EngineError> {
         ));
     }
     check_settings(&benchmark.fixed)?;
+    check_context(benchmark, config.space.as_ref())?;
     if let Some(space) = &config.space {
         for (name, parameter) in space.parameters() {
             for value in probe_values(parameter.distribution()) {
@@ -65,6 +66,32 @@ pub fn check_config(config: &StudyConfig) -> Result<(), EngineError> {
         fleetune_sampler::build(config).map_err(|error| EngineError::invalid("sampler", error))?;
     }
     Ok(())
+}
+
+/// Refuses a context that holds the workload at no value it can take.
+fn check_context(benchmark: &Benchmark, space: Option<&SearchSpace>) -> Result<(), EngineError> {
+    let searched = space.and_then(|space| space.parameters().get("n_ctx"));
+    let values = match searched {
+        Some(parameter) => probe_values(parameter.distribution()),
+        None => benchmark.fixed.get("n_ctx").cloned().into_iter().collect(),
+    };
+    let tokens = |value| match value {
+        fleetune_core::Value::Int(tokens) => Some(tokens),
+        _ => None,
+    };
+    let Some(n_ctx) = values.into_iter().filter_map(tokens).max() else {
+        return Ok(());
+    };
+    let (prompt, generated) = (benchmark.workload.prompt, benchmark.workload.gen_tokens);
+    let needed = i64::from(prompt) + i64::from(generated);
+    if n_ctx >= needed {
+        return Ok(());
+    }
+    Err(EngineError::Invalid {
+        what: "settings".to_owned(),
+        why: format!("n_ctx={n_ctx} is too small for a prompt of {prompt} and {generated} generated tokens"),
+        hint: Some(format!("set n_ctx to at least {needed}")),
+    })
 }
 
 fn check_settings(params: &Params) -> Result<(), EngineError> {
