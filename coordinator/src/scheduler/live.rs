@@ -118,6 +118,12 @@ impl LiveStudy {
         self.room_within(self.record.config.budget)
     }
 
+    /// Whether the search is over but for the trials that run.
+    pub fn awaits_running(&self) -> bool {
+        let over = matches!(self.room(), Room::Over(_));
+        over && self.record.state == StudyState::Active && self.history.any_running()
+    }
+
     /// Whether a search that is over would go on within `budget`: there is room, and something is left to try. Costs
     /// a suggestion.
     pub fn would_go_on(&self, budget: Budget) -> bool {

@@ -12,12 +12,15 @@ use super::error::EngineError;
 use super::outcome;
 use super::prepare::{self, Described};
 use crate::storage::{
-    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialRecord,
-    WorkerRecord,
+    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialFilter,
+    TrialRecord, WorkerRecord,
 };
 
 /// Studies looked at for one worker.
 const MAX_STUDIES: u32 = 1_000;
+
+/// Trials of clients that are looked at, and named, for one study.
+const MAX_UNTOLD: u32 = 100;
 
 /// Longest a worker may wait for a job in one call.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -324,6 +327,27 @@ impl Engine {
     /// Workers by id.
     pub async fn workers(&self, after: &WorkerId, limit: u32) -> Result<Vec<WorkerRecord>, EngineError> {
         Ok(self.store.workers(after, limit).await?)
+    }
+
+    /// Which trials of clients keep a study from its end, whose search is over but for running trials; none while
+    /// anything is leased.
+    pub(super) async fn untold(&self, record: &StudyRecord) -> Result<Vec<String>, EngineError> {
+        let filter = TrialFilter { states: vec![TrialState::Running], limit: MAX_UNTOLD, ..TrialFilter::default() };
+        let running = self.store.trials(record.id, &filter).await?;
+        if running.iter().any(|trial| !trial.is_held()) {
+            return Ok(Vec::new());
+        }
+        let name = &record.name;
+        Ok(running
+            .iter()
+            .map(|trial| {
+                let number = trial.number;
+                format!(
+                    "trial {number} is held by a client and has not been told; `fleetune trial show {name} {number}` \
+                     shows it"
+                )
+            })
+            .collect())
     }
 
     /// Why no known worker gets a trial of `study`; empty when one does, or when no worker is needed.

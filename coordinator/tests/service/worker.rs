@@ -405,6 +405,24 @@ async fn another_engine_gets_nothing_and_the_study_says_why() {
 }
 
 #[tokio::test]
+async fn a_trial_that_a_client_never_told_is_named_as_what_keeps_the_study_open() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    prepared(&mut server, 2, false).await;
+    let held = server.ask("s", 1).await.unwrap()[0].number;
+    let job = job(&mut server, 'a').await;
+    // A leased trial still runs, so the study does not wait for the client alone.
+    assert_eq!(server.study("s").await.obstacles, Vec::<String>::new());
+    finish(&mut server, &job, complete(), &[1.0, 1.0]).await;
+    let obstacles = server.study("s").await.obstacles;
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    assert!(obstacles[0].starts_with("trial 0 is held by a client and has not been told"), "{obstacles:?}");
+    server.tell("s", held, 1.0).await.unwrap();
+    let study = server.study("s").await;
+    assert_eq!((study.state(), study.obstacles), (v1::StudyState::Finished, Vec::new()));
+}
+
+#[tokio::test]
 async fn failures_are_kept_by_kind_and_skipped_trials_are_free() {
     let (_folder, url) = database();
     let mut server = Server::start(&url).await;
@@ -450,4 +468,29 @@ async fn a_setting_that_llama_cpp_does_not_have_is_refused_by_name() {
     let refused = server.create("s", config).await.unwrap_err();
     assert_eq!(reason(&refused), Reason::InvalidArgument);
     assert!(refused.message().contains("n_batch"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn a_context_that_cannot_hold_the_workload_is_refused_before_anything_runs() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    let fixed = |n_ctx| {
+        let mut config = model_config(5, true);
+        let benchmark = config.benchmark.as_mut().unwrap();
+        benchmark.fixed = [("n_ctx".to_owned(), super::harness::value(n_ctx))].into();
+        config
+    };
+    let searched = |high| {
+        let n_ctx = super::harness::parameter("n_ctx", super::harness::int(8, high));
+        let space = v1::SearchSpace { parameters: vec![n_ctx], ..v1::SearchSpace::default() };
+        v1::StudyConfig { space: Some(space), ..model_config(5, true) }
+    };
+    for (name, config) in [("a", fixed(79)), ("b", searched(79))] {
+        let refused = server.create(name, config).await.unwrap_err();
+        assert_eq!(reason(&refused), Reason::InvalidArgument);
+        let expected = "n_ctx=79 is too small for a prompt of 64 and 16 generated tokens";
+        assert!(refused.message().contains(expected), "{}", refused.message());
+    }
+    server.create("c", fixed(80)).await.unwrap();
+    server.create("d", searched(80)).await.unwrap();
 }
