@@ -75,10 +75,7 @@ fn check_context(benchmark: &Benchmark, space: Option<&SearchSpace>) -> Result<(
         Some(parameter) => probe_values(parameter.distribution()),
         None => benchmark.fixed.get("n_ctx").cloned().into_iter().collect(),
     };
-    let tokens = |value| match value {
-        fleetune_core::Value::Int(tokens) => Some(tokens),
-        _ => None,
-    };
+    let tokens = |value| if let fleetune_core::Value::Int(tokens) = value { Some(tokens) } else { None };
     let Some(n_ctx) = values.into_iter().filter_map(tokens).max() else {
         return Ok(());
     };
