@@ -20,7 +20,7 @@ pub struct StudyView {
     pub directions: Vec<String>,
     /// Path or name of the model.
     pub model: Option<String>,
-    /// The request that is measured: prompt, gen, repetitions, warmup.
+    /// The request that is measured: `prompt`, `gen_tokens`, `repetitions`, `warmup`.
     pub workload: Option<fleetune_core::Workload>,
     /// Settings that are used in every trial.
     pub fixed: Params,
