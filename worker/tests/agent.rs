@@ -355,7 +355,7 @@ async fn unusable_lock_folder_ends_the_agent_and_fails_no_trial() {
         std::fs::write(world.folder.path().join("locks"), "").unwrap();
         world.coordinator.with(|state| state.jobs.push_back(job(work)));
         let error = world.gives_up().await;
-        assert!(matches!(error, AgentError::Executor(Unusable::Lock(_))), "{error}");
+        assert!(matches!(error, AgentError::Unusable(Unusable::Lock(_))), "{error}");
         assert!(error.to_string().contains("FLEETUNE_LOCK_DIR"), "{error}");
     }
 }

@@ -46,7 +46,7 @@ pub enum AgentError {
     /// What a job needs cannot be used on this machine. No trial has failed for it: the same job can be carried out
     /// after the repair.
     #[error(transparent)]
-    Executor(Unusable),
+    Unusable(Unusable),
     /// The coordinator refuses this worker for good.
     #[error("the worker cannot register: {0}")]
     Refused(#[source] ClientError),
@@ -57,7 +57,7 @@ pub enum AgentError {
 
 impl<E: Into<Unusable>> From<E> for AgentError {
     fn from(error: E) -> Self {
-        Self::Executor(error.into())
+        Self::Unusable(error.into())
     }
 }
 

@@ -61,7 +61,7 @@ fn agent_config(args: &TuneArgs, config: &Config) -> CliResult<AgentConfig> {
 
 fn no_worker(error: AgentError) -> CliError {
     let exit = match &error {
-        AgentError::Executor(_) => Exit::NotFoundOrConflict,
+        AgentError::Unusable(_) => Exit::NotFoundOrConflict,
         AgentError::Identity(_) | AgentError::Refused(_) | AgentError::Probe(_) => Exit::Unexpected,
     };
     CliError::new(exit, "the worker cannot work")
