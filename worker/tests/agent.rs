@@ -179,6 +179,7 @@ fn comparison(cells_left: u32) -> v1::job::Work {
         candidates: vec![v1::Candidate { trial: 0, params: wire(&[]), baseline: true }],
         next: Some(v1::Round { round: 0, order: vec![0] }),
         cells_left,
+        kind: v1::ComparisonKind::Confirmation.into(),
     })
 }
 
@@ -396,6 +397,7 @@ async fn comparison_measures_its_cells_in_order_until_there_is_no_round() {
         candidates: vec![candidate(0, 4, true), candidate(7, 6, false), candidate(8, 3, false)],
         next: Some(v1::Round { round: 0, order: vec![1, 0, 2] }),
         cells_left: 4,
+        kind: v1::ComparisonKind::Confirmation.into(),
     });
     let next = |coordinator: &Coordinator| {
         coordinator.with(|state| state.rounds.push_back(v1::Round { round: 1, order: vec![0] }));

@@ -32,6 +32,7 @@ pub fn study(summary: &StudySummary) -> v1::Study {
         description_json: record.description.as_ref().map(ToString::to_string).unwrap_or_default(),
         obstacles: summary.obstacles.clone(),
         spent_s: summary.spent_s,
+        parent: String::new(),
     }
 }
 

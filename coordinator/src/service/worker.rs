@@ -152,6 +152,7 @@ fn job(assignment: &Assignment) -> v1::Job {
                 .collect(),
             next: Some(round(next)),
             cells_left: next.cells_left,
+            kind: v1::ComparisonKind::Confirmation.into(),
         }),
     };
     v1::Job {
