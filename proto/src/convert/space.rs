@@ -49,7 +49,11 @@ pub fn distribution_to_wire(distribution: &Distribution) -> v1::Distribution {
 /// Checks a search space: every rule of the space file holds for it.
 pub fn space(wire: v1::SearchSpace) -> Result<SearchSpace, Invalid> {
     let mut builder = SearchSpace::builder();
+    let mut names = std::collections::BTreeSet::new();
     for parameter in wire.parameters {
+        if !names.insert(parameter.name.clone()) {
+            return Err(Invalid::new(format!("parameter `{}`", parameter.name), "is given twice"));
+        }
         let field = |invalid: Invalid| Invalid { field: format!("parameter `{}`", parameter.name), ..invalid };
         let wire_distribution =
             parameter.distribution.clone().ok_or_else(|| field(Invalid::missing("distribution")))?;
