@@ -13,6 +13,7 @@ pub mod space;
 pub mod study;
 pub mod trial;
 pub mod value;
+pub mod visible_model;
 pub mod workload;
 
 pub use distribution::Distribution;
@@ -23,4 +24,5 @@ pub use space::SearchSpace;
 pub use study::{Direction, StudyState};
 pub use trial::{FailKind, TrialState};
 pub use value::{Params, Value};
+pub use visible_model::VisibleModel;
 pub use workload::{Objective, Workload};

@@ -5,6 +5,7 @@
 mod config;
 mod detail;
 mod enums;
+mod model;
 mod space;
 mod value;
 
@@ -14,6 +15,7 @@ pub use enums::{
     direction, direction_to_wire, fail_kind, fail_kind_to_wire, objective, objective_to_wire, study_state,
     study_state_to_wire, trial_state, trial_state_to_wire,
 };
+pub use model::{model, model_to_wire};
 pub use space::{distribution, distribution_to_wire, space, space_to_wire};
 pub use value::{
     duration, duration_to_wire, params, params_to_wire, timestamp, timestamp_to_wire, token, value, value_to_wire,

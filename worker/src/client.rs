@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::study::{Benchmark, Pin};
-use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, WorkerId};
+use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, VisibleModel, WorkerId};
 use fleetune_proto::v1;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
@@ -44,6 +44,8 @@ pub struct Registration {
     pub executors: BTreeMap<String, String>,
     /// Leases it still holds, running or spooled.
     pub held: Vec<LeaseToken>,
+    /// Models it can read now.
+    pub models: Vec<VisibleModel>,
 }
 
 /// How long leases live.
@@ -64,6 +66,8 @@ pub struct Job {
     pub study: String,
     /// What is run.
     pub benchmark: Benchmark,
+    /// What the study's values hold for; none for a describe job.
+    pub pin: Option<Pin>,
     /// What is to be done.
     pub work: Work,
 }

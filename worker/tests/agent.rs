@@ -161,6 +161,7 @@ fn job(work: v1::job::Work) -> v1::Job {
             confirm: false,
         }),
         work: Some(work),
+        pin: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
-use fleetune_core::study::Benchmark;
+use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, TrialNumber, TrialState, WorkerId};
 
 use super::comparison::{NextRound, Spec, corrupt};
@@ -34,6 +34,8 @@ pub struct Assignment {
     pub study: String,
     /// What to run.
     pub benchmark: Benchmark,
+    /// What the study's values hold for; none for a describe job.
+    pub pin: Option<Pin>,
     /// What to do.
     pub work: Work,
 }
@@ -179,7 +181,7 @@ impl Engine {
         match self.store.claim(id, &worker.id, request_id, self.rules(), self.now()).await? {
             Claimed::Job { job, trial, lease } => {
                 let work = self.work(&job, trial, lease.token).await?;
-                Ok(work.map(|work| Assignment { lease, study: study.name, benchmark, work }))
+                Ok(work.map(|work| Assignment { lease, study: study.name, benchmark, pin: study.pin, work }))
             }
             Claimed::NotBefore(_) | Claimed::Nothing => Ok(None),
         }
@@ -195,7 +197,13 @@ impl Engine {
         match self.store.claim(study.id, &worker.id, request_id, self.rules(), self.now()).await? {
             Claimed::Job { job, trial, lease } => {
                 let work = self.work(&job, trial, lease.token).await?;
-                return Ok(work.map(|work| Assignment { lease, study: study.name.clone(), benchmark, work }));
+                return Ok(work.map(|work| Assignment {
+                    lease,
+                    study: study.name.clone(),
+                    benchmark,
+                    pin: study.pin.clone(),
+                    work,
+                }));
             }
             // A resumed search goes on in order: nothing fresh while an ended lease waits out its delay.
             Claimed::NotBefore(_) => return Ok(None),
@@ -317,9 +325,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The worker takes no new job from now on.
-    pub async fn drain(&self, worker: &WorkerId) -> Result<WorkerRecord, EngineError> {
-        let worker = self.store.drain_worker(worker, true).await?;
+    /// The worker takes no new job from now on, or takes jobs again.
+    pub async fn set_draining(&self, worker: &WorkerId, draining: bool) -> Result<WorkerRecord, EngineError> {
+        let worker = self.store.drain_worker(worker, draining).await?;
         self.changed();
         Ok(worker)
     }
@@ -370,7 +378,7 @@ impl Engine {
 fn started_work(study: &StudyRecord, benchmark: Benchmark, started: Started) -> Option<Assignment> {
     let lease = started.lease?;
     let work = Work::Trial(Box::new(started.trial));
-    Some(Assignment { lease, study: study.name.clone(), benchmark, work })
+    Some(Assignment { lease, study: study.name.clone(), benchmark, pin: study.pin.clone(), work })
 }
 
 /// Why `worker` gets no job of `study`.

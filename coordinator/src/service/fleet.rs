@@ -23,6 +23,15 @@ impl FleetApi {
         Self { engine }
     }
 
+    /// Whether the worker was heard from within the last lease time.
+    fn is_alive(&self, worker: &WorkerRecord) -> bool {
+        self.engine.now().since(worker.last_seen) <= self.engine.options().lease_ttl
+    }
+
+    fn view(&self, worker: &WorkerRecord) -> v1::Worker {
+        view::worker(worker, self.is_alive(worker))
+    }
+
     async fn find(&self, wanted: &str) -> Result<WorkerRecord, Status> {
         let all = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
         let found = all.into_iter().find(|worker| worker.id.0 == wanted || worker.name == wanted);
@@ -44,30 +53,34 @@ impl FleetService for FleetApi {
             _ => String::new(),
         };
         Ok(Response::new(v1::ListWorkersResponse {
-            workers: workers.iter().map(view::worker).collect(),
+            workers: workers.iter().map(|worker| self.view(worker)).collect(),
             next_page_token,
         }))
     }
 
     async fn get_worker(&self, request: Request<v1::GetWorkerRequest>) -> Answer<v1::GetWorkerResponse> {
         let worker = self.find(&request.into_inner().worker).await?;
-        Ok(Response::new(v1::GetWorkerResponse { worker: Some(view::worker(&worker)) }))
+        Ok(Response::new(v1::GetWorkerResponse { worker: Some(self.view(&worker)) }))
     }
 
     async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {
         let worker = self.find(&request.into_inner().worker).await?;
-        let worker = self.engine.drain(&worker.id).await.map_err(refused)?;
-        Ok(Response::new(v1::DrainWorkerResponse { worker: Some(view::worker(&worker)) }))
+        let worker = self.engine.set_draining(&worker.id, true).await.map_err(refused)?;
+        Ok(Response::new(v1::DrainWorkerResponse { worker: Some(self.view(&worker)) }))
+    }
+
+    async fn resume_worker(&self, request: Request<v1::ResumeWorkerRequest>) -> Answer<v1::ResumeWorkerResponse> {
+        let worker = self.find(&request.into_inner().worker).await?;
+        let worker = self.engine.set_draining(&worker.id, false).await.map_err(refused)?;
+        Ok(Response::new(v1::ResumeWorkerResponse { worker: Some(self.view(&worker)) }))
     }
 
     async fn fleet_status(&self, _: Request<v1::FleetStatusRequest>) -> Answer<v1::FleetStatusResponse> {
         let workers = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
         let studies = self.engine.studies(StudyId(0), MAX_LISTED).await.map_err(refused)?;
-        let now = self.engine.now();
-        let ttl = self.engine.options().lease_ttl;
         Ok(Response::new(v1::FleetStatusResponse {
             workers: workers.len() as u64,
-            alive: workers.iter().filter(|worker| now.since(worker.last_seen) <= ttl).count() as u64,
+            alive: workers.iter().filter(|worker| self.is_alive(worker)).count() as u64,
             studies_active: studies.iter().filter(|study| study.record.state == StudyState::Active).count() as u64,
             trials_running: studies.iter().map(|study| study.counts.running).sum(),
         }))

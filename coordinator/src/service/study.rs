@@ -105,7 +105,7 @@ impl StudyService for StudyApi {
         let request = request.into_inner();
         let count = request.count.max(1);
         let trials = self.engine.ask(&request.study, &request.request_id, count).await.map_err(refused)?;
-        Ok(Response::new(v1::AskResponse { trials: trials.iter().map(view::trial).collect() }))
+        Ok(Response::new(v1::AskResponse { trials: trials.iter().map(view::trial).collect(), leases: Vec::new() }))
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<v1::ReportResponse> {

@@ -113,7 +113,7 @@ fn comparison(comparison: &Comparison) -> v1::ComparisonVerdict {
 }
 
 /// A worker.
-pub fn worker(record: &WorkerRecord) -> v1::Worker {
+pub fn worker(record: &WorkerRecord, alive: bool) -> v1::Worker {
     let class = record.labels.get("class").cloned().unwrap_or_else(|| record.inventory.device_class());
     v1::Worker {
         id: record.id.0.clone(),
@@ -126,6 +126,9 @@ pub fn worker(record: &WorkerRecord) -> v1::Worker {
         registered_at: Some(convert::timestamp_to_wire(record.registered_at)),
         last_seen: Some(convert::timestamp_to_wire(record.last_seen)),
         device_class: class,
+        models: record.models.iter().map(convert::model_to_wire).collect(),
+        alive,
+        jobs: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetune_core::{Inventory, LeaseToken, WorkerId};
+use fleetune_core::{Inventory, LeaseToken, VisibleModel, WorkerId};
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::v1::worker_service_server::WorkerService;
 use fleetune_proto::{convert, v1};
@@ -16,6 +16,9 @@ use crate::storage::{LeaseStatus, Registration};
 
 /// Longest JSON text in a message, bytes.
 const MAX_JSON: usize = 256 * 1024;
+
+/// Most models that a worker can name.
+const MAX_MODELS: usize = 10_000;
 
 /// Most tokens in a message.
 const MAX_TOKENS: usize = 1_000;
@@ -46,6 +49,7 @@ impl WorkerService for WorkerApi {
             executors: request.executors,
             version: request.version,
             held: tokens(&request.held)?,
+            models: models(request.models)?,
         };
         self.engine.register(registration).await.map_err(refused)?;
         let options = self.engine.options();
@@ -128,7 +132,7 @@ impl WorkerService for WorkerApi {
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
-        self.engine.drain(&WorkerId(request.into_inner().worker_id)).await.map_err(refused)?;
+        self.engine.set_draining(&WorkerId(request.into_inner().worker_id), true).await.map_err(refused)?;
         Ok(Response::new(v1::DrainResponse {}))
     }
 }
@@ -160,6 +164,7 @@ fn job(assignment: &Assignment) -> v1::Job {
         study: assignment.study.clone(),
         benchmark: Some(convert::benchmark_to_wire(&assignment.benchmark)),
         work: Some(work),
+        pin: assignment.pin.as_ref().map(convert::pin_to_wire),
     }
 }
 
@@ -211,6 +216,13 @@ fn token(text: &str) -> Result<LeaseToken, Status> {
     convert::token(text)
         .and_then(|token| token.ok_or_else(|| Invalid::missing("lease_token")))
         .map_err(|error| status::invalid(&error))
+}
+
+fn models(wire: Vec<v1::Model>) -> Result<Vec<VisibleModel>, Status> {
+    if wire.len() > MAX_MODELS {
+        return Err(wrong("models", format!("more than {MAX_MODELS}")));
+    }
+    wire.into_iter().map(convert::model).collect::<Result<_, _>>().map_err(|error| status::invalid(&error))
 }
 
 fn tokens(texts: &[String]) -> Result<Vec<LeaseToken>, Status> {

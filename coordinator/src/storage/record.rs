@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleetune_core::study::{Budget, Pin, StudyConfig};
 use fleetune_core::{
     Attempt, Distribution, FailKind, Inventory, JobId, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp,
-    TrialId, TrialNumber, TrialState, Turn, WorkerId,
+    TrialId, TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -296,6 +296,8 @@ pub struct WorkerRecord {
     pub executors: BTreeMap<String, String>,
     /// Version of its program.
     pub version: String,
+    /// Models it can read.
+    pub models: Vec<VisibleModel>,
     /// It takes no new job.
     pub draining: bool,
     /// First registration.
@@ -472,6 +474,8 @@ pub struct Registration {
     pub version: String,
     /// Leases it still holds (running or spooled); its others end at once.
     pub held: Vec<LeaseToken>,
+    /// Models it can read.
+    pub models: Vec<VisibleModel>,
 }
 
 /// Whose attributes.

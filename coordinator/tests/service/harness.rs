@@ -63,7 +63,12 @@ impl Server {
     }
 
     pub async fn ask_as(&mut self, name: &str, count: u32, request_id: &str) -> Result<Vec<v1::Trial>, Status> {
-        let request = v1::AskRequest { request_id: request_id.to_owned(), study: name.to_owned(), count };
+        let request = v1::AskRequest {
+            request_id: request_id.to_owned(),
+            study: name.to_owned(),
+            count,
+            ..v1::AskRequest::default()
+        };
         Ok(self.studies.ask(request).await?.into_inner().trials)
     }
 

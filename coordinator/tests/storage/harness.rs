@@ -13,7 +13,7 @@ use fleetune_coordinator::storage::{
 use fleetune_core::study::{Budget, Pin, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{
     Direction, Distribution, FailKind, Inventory, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp,
-    TrialNumber, TrialState, Turn, WorkerId,
+    TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
 };
 use serde_json::{Value, json};
 
@@ -216,7 +216,12 @@ pub fn registration(name: &str, boot: &str, held: &[LeaseToken]) -> Registration
         executors: BTreeMap::from([("llama-cpp".to_owned(), "b1234".to_owned())]),
         version: "0.1.0".to_owned(),
         held: held.to_vec(),
+        models: vec![model("m.gguf")],
     }
+}
+
+pub fn model(name: &str) -> VisibleModel {
+    VisibleModel { name: name.to_owned(), path: format!("/models/{name}"), hash: "00ff".to_owned(), bytes: 7 }
 }
 
 pub fn fail_kind(trial: &TrialRecord) -> Option<FailKind> {

@@ -98,6 +98,7 @@ impl Session {
             inventory: self.inventory.clone(),
             executors: BTreeMap::from([(self.executor.name().to_owned(), engine.clone())]),
             held,
+            models: Vec::new(),
         };
         let terms = self.client.register(&registration).await?;
         self.tell(AgentEvent::Registered { worker: self.worker.clone(), engine });

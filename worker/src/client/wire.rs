@@ -22,6 +22,7 @@ pub(super) fn register(registration: &Registration) -> v1::RegisterRequest {
         executors: registration.executors.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         held: registration.held.iter().map(ToString::to_string).collect(),
+        models: registration.models.iter().map(convert::model_to_wire).collect(),
     }
 }
 
@@ -74,7 +75,7 @@ fn job(token: LeaseToken, wire: v1::Job) -> Result<Job, Invalid> {
             Work::Comparison { candidates, next, cells_left: comparison.cells_left }
         }
     };
-    Ok(Job { token, study: wire.study, benchmark, work })
+    Ok(Job { token, study: wire.study, benchmark, pin: wire.pin.map(convert::pin), work })
 }
 
 /// A round may name only candidates that there are.
@@ -182,8 +183,12 @@ mod tests {
     fn job_without_sense_is_set_aside_with_its_token() {
         let lease = v1::Lease { token: "1.1.00000000000000ff".into(), expires_at: None, attempt: 1 };
         let trial = v1::TrialJob { number: 3, params: std::collections::BTreeMap::new() };
-        let job =
-            v1::Job { lease: Some(lease), study: "s".into(), benchmark: None, work: Some(v1::job::Work::Trial(trial)) };
+        let job = v1::Job {
+            lease: Some(lease),
+            study: "s".into(),
+            work: Some(v1::job::Work::Trial(trial)),
+            ..v1::Job::default()
+        };
         let acquired = acquired(v1::AcquireResponse { jobs: vec![job], obstacles: Vec::new() }).unwrap();
         assert!(acquired.jobs.is_empty());
         assert!(acquired.bad[0].is_trial && acquired.bad[0].why.contains("benchmark"), "{acquired:?}");

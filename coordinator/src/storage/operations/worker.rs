@@ -59,6 +59,7 @@ impl Operation for Register {
             inventory: new.inventory.clone(),
             executors: new.executors.clone(),
             version: plain(&new.version),
+            models: new.models.clone(),
             draining: known.as_ref().is_some_and(|known| known.draining),
             registered_at: known.as_ref().map_or(self.now, |known| known.registered_at),
             last_seen: self.now,
