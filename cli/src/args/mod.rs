@@ -1,0 +1,105 @@
+//! What can be typed; a file per noun, and how words are read.
+
+mod model;
+mod parse;
+mod study;
+mod trial;
+mod tune;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use model::{ModelVerb, SynthArgs};
+pub use parse::parse_duration;
+pub use study::StudyVerb;
+pub use trial::TrialVerb;
+pub use tune::TuneArgs;
+
+/// Find the fastest safe llama.cpp settings for a model on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "fleetune", version, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Where studies are kept: `sqlite://FILE` or `postgres://USER@HOST/DATABASE` [default: fleetune.db in the data folder]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
+    pub storage: Option<String>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Options of every command")]
+    pub format: Option<Format>,
+    /// Configuration file [default: `$FLEETUNE_CONFIG`, else config.toml in the configuration folder]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    pub config: Option<PathBuf>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs; stable.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find the fastest settings for a model on this machine; run it again to resume
+    Tune(Box<TuneArgs>),
+    /// Look at and steer studies
+    Study {
+        /// The verb.
+        #[command(subcommand)]
+        verb: StudyVerb,
+    },
+    /// Look at trials
+    Trial {
+        /// The verb.
+        #[command(subcommand)]
+        verb: TrialVerb,
+    },
+    /// Make and inspect model files
+    Model {
+        /// The verb.
+        #[command(subcommand)]
+        verb: ModelVerb,
+    },
+    /// Show the configuration
+    Config {
+        /// The verb.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+/// `fleetune config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print the commented default configuration file
+    Default,
+    /// Print every setting with where it comes from
+    Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

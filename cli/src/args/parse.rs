@@ -1,0 +1,57 @@
+//! How words of the command line are read.
+
+use fleetune_core::{Objective, TrialState, Value};
+
+/// Seconds of `90`, `30s`, `10m`, `2h`, `500ms`.
+pub fn parse_duration(text: &str) -> Result<f64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("`{unit}` is no unit of time; use ms, s, m or h, as in `90s` or `10m`")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is no time; write `90s` or `10m`"))?;
+    let seconds = number * factor;
+    if seconds.is_finite() && seconds > 0.0 && seconds <= 1.0e9 {
+        Ok(seconds)
+    } else {
+        Err(format!("`{text}` is outside what a time may be: above 0, at most 10^9 seconds"))
+    }
+}
+
+/// A metric by its name.
+pub fn parse_objective(text: &str) -> Result<Objective, String> {
+    let names = || Objective::ALL.map(Objective::as_str).join(", ");
+    Objective::from_name(text).ok_or_else(|| format!("there is no metric `{text}`; use one of {}", names()))
+}
+
+/// A state of trials by its name.
+pub fn parse_state(text: &str) -> Result<TrialState, String> {
+    let names = || TrialState::ALL.map(TrialState::as_str).join(", ");
+    TrialState::from_name(text).ok_or_else(|| format!("there is no state `{text}`; use one of {}", names()))
+}
+
+/// `NAME=VALUE`.
+pub fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), Value::from_cli(value))),
+        _ => Err(format!("`{text}` is no setting; write NAME=VALUE, as in `n_ctx=4096`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(parse_duration("90"), Ok(90.0));
+        assert_eq!(parse_duration("1.5m"), Ok(90.0));
+        assert_eq!(parse_duration("500ms"), Ok(0.5));
+        for bad in ["", "m", "-1s", "1d", "0s", "1e300h", "nan"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}
