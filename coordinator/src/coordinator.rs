@@ -34,6 +34,20 @@ impl Coordinator {
     pub fn routes(&self) -> Routes {
         crate::service::routes(&self.engine, &self.stop)
     }
+
+    /// Stops, waits for writes that are queued, and lets go of the storage.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.engine.close().await;
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
 }
 
 async fn reap(engine: Engine, stop: CancellationToken) {

@@ -4,8 +4,10 @@
 
 mod coordinator;
 pub mod scheduler;
+mod server;
 pub mod service;
 pub mod storage;
 pub mod transport;
 
 pub use coordinator::Coordinator;
+pub use server::{Server, ServerError};

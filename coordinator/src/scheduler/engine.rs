@@ -114,6 +114,16 @@ impl Engine {
         self.store.describe_url()
     }
 
+    /// Whether the database answers a small read.
+    pub async fn check_storage(&self) -> Result<(), EngineError> {
+        Ok(self.store.check().await?)
+    }
+
+    /// Waits for writes that are queued, then lets go of the database. Later calls fail.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
     /// The time and limits it works with.
     pub fn options(&self) -> &EngineOptions {
         &self.options

@@ -6,6 +6,8 @@ use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, TrialNumber, TrialState, WorkerId};
 
+use tokio_util::sync::CancellationToken;
+
 use super::comparison::{NextRound, Spec, corrupt};
 use super::engine::{Engine, check_request_id};
 use super::error::EngineError;
@@ -87,7 +89,8 @@ impl Engine {
         Ok(worker)
     }
 
-    /// Leases up to `max_jobs` jobs to `worker`, waiting up to `wait` for the first.
+    /// Leases up to `max_jobs` jobs to `worker`, waiting up to `wait` for the first, and no longer once `stop` is
+    /// cancelled.
     pub async fn acquire(
         &self,
         worker: &WorkerId,
@@ -95,6 +98,7 @@ impl Engine {
         max_jobs: u32,
         wait: Duration,
         only: Option<&str>,
+        stop: &CancellationToken,
     ) -> Result<Acquired, EngineError> {
         check_request_id(request_id)?;
         let worker = self.store.worker(worker).await?;
@@ -112,12 +116,14 @@ impl Engine {
                     Found::Spent => spent = true,
                 }
             }
-            if spent || !acquired.assignments.is_empty() || tokio::time::Instant::now() >= deadline {
+            let over = stop.is_cancelled() || tokio::time::Instant::now() >= deadline;
+            if spent || over || !acquired.assignments.is_empty() {
                 return Ok(acquired);
             }
             let poll = tokio::time::Instant::now() + self.options.poll_every;
             tokio::select! {
                 _ = changes.changed() => {}
+                () = stop.cancelled() => return Ok(acquired),
                 () = tokio::time::sleep_until(poll.min(deadline)) => {}
             }
         }

@@ -22,10 +22,10 @@ use crate::scheduler::Engine;
 /// Longest request that is read, bytes.
 const MAX_REQUEST: usize = 8 * 1024 * 1024;
 
-/// All services over one engine. Streams end when `stop` is cancelled.
+/// All services over one engine. Streams and long polls end when `stop` is cancelled.
 pub fn routes(engine: &Engine, stop: &CancellationToken) -> Routes {
     let study = StudyServiceServer::new(StudyApi::new(engine.clone(), stop.clone()));
-    let worker = WorkerServiceServer::new(WorkerApi::new(engine.clone()));
+    let worker = WorkerServiceServer::new(WorkerApi::new(engine.clone(), stop.clone()));
     let fleet = FleetServiceServer::new(FleetApi::new(engine.clone()));
     let mut builder = Routes::builder();
     builder

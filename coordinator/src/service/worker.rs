@@ -7,6 +7,7 @@ use fleetune_proto::convert::Invalid;
 use fleetune_proto::v1::worker_service_server::WorkerService;
 use fleetune_proto::{convert, v1};
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::study::bounded;
@@ -26,12 +27,13 @@ const MAX_TOKENS: usize = 1_000;
 /// WorkerService over an engine.
 pub struct WorkerApi {
     engine: Engine,
+    stop: CancellationToken,
 }
 
 impl WorkerApi {
-    /// Over `engine`.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    /// Over `engine`; long polls end when `stop` is cancelled.
+    pub fn new(engine: Engine, stop: CancellationToken) -> Self {
+        Self { engine, stop }
     }
 }
 
@@ -66,7 +68,7 @@ impl WorkerService for WorkerApi {
         let worker = WorkerId(request.worker_id);
         let acquired = self
             .engine
-            .acquire(&worker, &request.request_id, request.max_jobs.max(1), wait, only)
+            .acquire(&worker, &request.request_id, request.max_jobs.max(1), wait, only, &self.stop)
             .await
             .map_err(refused)?;
         let jobs = acquired.assignments.iter().map(job).collect();

@@ -78,6 +78,11 @@ impl Store {
         self.engine.close().await;
     }
 
+    /// Succeeds when the database answers a small read.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.read().await?.worker(&WorkerId(String::new())).await.map(|_| ())
+    }
+
     /// The newest schema version this program knows.
     pub fn migrations_known() -> i64 {
         super::sqlite::migrations_known()

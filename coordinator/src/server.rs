@@ -1,0 +1,178 @@
+//! The coordinator on a port: gRPC with health and reflection, and plain pages for probes. The one place that binds one.
+//!
+//! Everything is served by tonic, pages included: deadlines, keep-alive and limits hold for all of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use fleetune_proto::v1::fleet_service_server::SERVICE_NAME as FLEET;
+use fleetune_proto::v1::study_service_server::SERVICE_NAME as STUDY;
+use fleetune_proto::v1::worker_service_server::SERVICE_NAME as WORKER;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::Coordinator;
+use crate::scheduler::Engine;
+use crate::service;
+
+/// How often a silent connection is asked whether its client is still there, and how long it has for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Calls in flight on one connection. A long poll counts while it waits.
+const STREAMS: u32 = 1_024;
+
+/// How long running calls have to finish after the stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long storage has to show that it answers.
+const READY: Duration = Duration::from_secs(2);
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Somebody else listens there.
+    #[error("cannot listen on {address}: the port is in use")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system refused the address.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The transport failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A port that is taken, and serves once it has a coordinator.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes `address`; port 0 takes a free one. Clients may connect from now on, and are answered by [`Self::serve`].
+    pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+        let refused = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::AddrInUse => ServerError::InUse { address },
+            _ => ServerError::Bind { address, source },
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `coordinator` until its stop token is cancelled. Then health says `NOT_SERVING`, streams end, and running
+    /// calls have 10 s to finish.
+    pub async fn serve(self, coordinator: &Coordinator) -> Result<(), ServerError> {
+        let (engine, stop) = (coordinator.engine(), coordinator.stop());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for name in SERVICES {
+            health.set_service_status(name, ServingStatus::Serving).await;
+        }
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(fleetune_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let broken = |error: tonic_reflection::server::Error| ServerError::Serve(error.into());
+        let grpc = service::routes(engine, stop)
+            .add_service(health_service)
+            // Clients of grpcio know the older version only.
+            .add_service(reflection().build_v1alpha().map_err(broken)?)
+            .add_service(reflection().build_v1().map_err(broken)?);
+        // tonic's own fallback would answer a browser as if it spoke gRPC, and two fallbacks cannot be merged.
+        let app = pages(engine, stop).merge(grpc.into_axum_router().reset_fallback());
+
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+        let served = tonic::transport::Server::builder()
+            .accept_http1(true)
+            .max_concurrent_streams(STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_routes(Routes::from(app))
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let late = async {
+            stop.cancelled().await;
+            leave(health).await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = served => served.map_err(|error| ServerError::Serve(error.into())),
+            () = late => {
+                tracing::warn!(grace_s = GRACE.as_secs(), "calls that did not finish in time were cut");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What health is told of; "" is the server as a whole.
+const SERVICES: [&str; 4] = ["", STUDY, WORKER, FLEET];
+
+/// Tells everyone who watches health that it is over, and ends those streams: they would hold up the end.
+async fn leave(mut health: HealthReporter) {
+    for name in SERVICES {
+        health.set_service_status(name, ServingStatus::NotServing).await;
+    }
+    for name in SERVICES {
+        health.clear_service_status(name).await;
+    }
+}
+
+/// Pages for probes, and a 404 for the rest.
+fn pages(engine: &Engine, stop: &CancellationToken) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state((engine.clone(), stop.clone()))
+        .fallback(nothing)
+}
+
+/// A page for browsers, a status for gRPC clients.
+async fn nothing(uri: Uri, headers: HeaderMap) -> Response {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.starts_with("application/grpc") {
+        let status = Status::unimplemented(format!("this server has no method `{}`", uri.path()));
+        return status.into_http::<Body>();
+    }
+    (StatusCode::NOT_FOUND, "there is no such page; /healthz and /readyz exist\n").into_response()
+}
+
+async fn ready(State((engine, stop)): State<(Engine, CancellationToken)>) -> (StatusCode, &'static str) {
+    if stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the coordinator is stopping\n");
+    }
+    match tokio::time::timeout(READY, engine.check_storage()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n"),
+        Ok(Err(error)) => {
+            // The database's own words stay on this side.
+            tracing::warn!(%error, "not ready: storage failed");
+            (StatusCode::SERVICE_UNAVAILABLE, "the storage fails; the coordinator's log says why\n")
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the storage does not answer within 2 s\n"),
+    }
+}
