@@ -2,6 +2,7 @@
 
 mod model;
 mod parse;
+mod search;
 mod study;
 mod trial;
 mod tune;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use model::{ModelVerb, SynthArgs};
 pub use parse::parse_duration;
+pub use search::SearchArgs;
 pub use study::StudyVerb;
 pub use trial::TrialVerb;
 pub use tune::TuneArgs;

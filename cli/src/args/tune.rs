@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fleetune_core::{Objective, Value};
 
-use super::parse::{parse_duration, parse_objective, parse_setting};
+use super::search::SearchArgs;
 
 /// `fleetune tune`.
 #[derive(Debug, Args)]
@@ -13,63 +12,15 @@ use super::parse::{parse_duration, parse_objective, parse_setting};
 pub struct TuneArgs {
     /// The model, a GGUF file
     pub model: PathBuf,
-    /// How many configurations to try; a larger number resumes a finished search [default: 30]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub trials: Option<u32>,
-    /// Stop searching after this much time in trials, such as `10m`; the comparison at the end comes on top
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub time: Option<f64>,
-    /// What to optimise: decode, prefill, ttft or balanced (time of the whole request) [default: decode]
-    #[arg(long, value_name = "METRIC", value_parser = parse_objective)]
-    pub metric: Option<Objective>,
-    /// Tokens of the prompt [default: 512]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub prompt: Option<u32>,
-    /// Tokens to generate [default: 128]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub r#gen: Option<u32>,
-    /// Repetitions of each configuration [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub reps: Option<u32>,
-    /// Search space file (TOML or JSON) instead of what matters on this machine
-    #[arg(long, value_name = "FILE")]
-    pub space: Option<PathBuf>,
-    /// Fix a setting, such as `n_ctx=4096`; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
-    pub set: Vec<(String, Value)>,
-    /// Sampler: random, grid or tpe [default: tpe]
-    #[arg(long, value_name = "NAME")]
-    pub sampler: Option<String>,
-    /// Pruner: none, median or threshold [default: median]
-    #[arg(long, value_name = "NAME")]
-    pub pruner: Option<String>,
-    /// With `--pruner threshold`: stop a trial whose metric is below this
-    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
-    pub prune_below: Option<f64>,
-    /// With `--pruner threshold`: stop a trial whose metric is above this
-    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
-    pub prune_above: Option<f64>,
-    /// Stop as soon as the metric is this good
-    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
-    pub target: Option<f64>,
-    /// Seed of everything drawn at random [default: 0]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    /// What is searched, how and for how long.
+    #[command(flatten)]
+    pub search: SearchArgs,
     /// Name of the study [default: model, workload, settings and machine in short]
     #[arg(long, value_name = "NAME")]
     pub study: Option<String>,
-    /// Time limit of one configuration, such as `120s`, waiting for the device not counted [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub timeout_per_trial: Option<f64>,
     /// Forget what this study has measured and begin anew
     #[arg(long)]
     pub fresh: bool,
-    /// Do not compare the best with the default in fresh processes at the end
-    #[arg(long)]
-    pub no_confirm: bool,
-    /// Run configurations that are known to reset the GPU under WSL
-    #[arg(long)]
-    pub allow_wsl_unsafe: bool,
     /// The program that holds llama.cpp [default: `fleetune-runner` beside this program]
     #[arg(long, value_name = "PATH")]
     pub runner: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! `fleetune tune`: coordinator and worker in one process, from a model file to a command line.
 
-mod options;
+pub mod options;
 mod study;
 
 use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent};
@@ -21,7 +21,7 @@ use options::Options;
 
 /// Runs a search to its end, or until Ctrl-C.
 pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<Exit> {
-    let options = Options::resolve(args, &config.tune)?;
+    let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
     let connection = connect(config).await?;
     let agent = Agent::new(agent_config(args, config)?, connection.channel.clone()).await.map_err(no_worker)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{Objective, Params, SearchSpace, Workload};
 
-use crate::args::{TuneArgs, parse_duration};
+use crate::args::{SearchArgs, parse_duration};
 use crate::config::TuneConfig;
 use crate::error::{CliError, CliResult, Exit};
 
@@ -16,7 +16,7 @@ const MAX_SPACE_FILE: u64 = 1 << 20;
 /// A search as asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The model file, absolute.
+    /// The model: a file, absolute, or the name by which workers know it; empty where clients measure.
     pub model: PathBuf,
     /// What is measured.
     pub workload: Workload,
@@ -62,7 +62,7 @@ pub struct Given {
 
 impl Options {
     /// Flags over configuration.
-    pub fn resolve(args: &TuneArgs, config: &TuneConfig) -> CliResult<Self> {
+    pub fn resolve(model: PathBuf, args: &SearchArgs, config: &TuneConfig) -> CliResult<Self> {
         let usage = |what: String| CliError::new(Exit::Usage, what);
         let objective = match args.metric {
             Some(objective) => objective,
@@ -80,8 +80,6 @@ impl Options {
             None => parse_duration(&config.timeout_per_trial)
                 .map_err(|why| usage("the configured `tune.timeout_per_trial` is no time".to_owned()).because(why))?,
         };
-        let model = std::path::absolute(&args.model)
-            .map_err(|error| usage(format!("`{}` is no path", args.model.display())).because(error))?;
         let repetitions = args.reps.unwrap_or(config.reps);
         Ok(Self {
             model,
@@ -138,7 +136,13 @@ impl Options {
     }
 }
 
-fn pruner(name: &str, args: &TuneArgs) -> CliResult<PrunerConfig> {
+/// The path of a model file, from the root.
+pub fn absolute(model: &Path) -> CliResult<PathBuf> {
+    std::path::absolute(model)
+        .map_err(|error| CliError::new(Exit::Usage, format!("`{}` is no path", model.display())).because(error))
+}
+
+fn pruner(name: &str, args: &SearchArgs) -> CliResult<PrunerConfig> {
     let usage = |what: String| CliError::new(Exit::Usage, what);
     let (lower, upper) = (args.prune_below, args.prune_above);
     let has_limits = lower.is_some() || upper.is_some();
