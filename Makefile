@@ -39,13 +39,18 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup tune test lint fmt bench bench-engine bench-tools doc ci
+.PHONY: help setup packages runner tune test lint fmt bench bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install what is missing and build the engine, once (minutes), for this machine
+setup: packages runner ## Install what is missing and build the engine, once (minutes), for this machine
+
+packages:
 	@scripts/setup.sh
+
+# With what is installed; images build it alone.
+runner:
 	@$(call runner-cargo,build) --quiet
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
