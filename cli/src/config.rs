@@ -15,7 +15,8 @@ pub const DEFAULT_FILE: &str = include_str!("default.toml");
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key, in the order of the default file, with its environment variable.
-pub const KEYS: [(&str, &str); 12] = [
+pub const KEYS: [(&str, &str); 15] = [
+    ("server", "FLEETUNE_SERVER"),
     ("storage", "FLEETUNE_STORAGE"),
     ("format", "FLEETUNE_FORMAT"),
     ("runner", "FLEETUNE_RUNNER"),
@@ -28,23 +29,31 @@ pub const KEYS: [(&str, &str); 12] = [
     ("tune.pruner", "FLEETUNE_PRUNER"),
     ("tune.seed", "FLEETUNE_SEED"),
     ("tune.timeout_per_trial", "FLEETUNE_TIMEOUT_PER_TRIAL"),
+    ("serve.listen", "FLEETUNE_LISTEN"),
+    ("worker.models", "FLEETUNE_MODELS"),
 ];
 
 /// What the program works with when no flag says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// URL of the coordinator; empty for one in this process.
+    pub server: String,
     /// Storage URL; empty for the default place.
     pub storage: String,
     /// `table` or `json`.
     pub format: String,
     /// Path of the runner; empty for the one beside this program.
     pub runner: String,
-    /// Defaults of `tune`.
+    /// Defaults of searches.
     pub tune: TuneConfig,
+    /// Defaults of `serve`.
+    pub serve: ServeConfig,
+    /// Defaults of `worker run`.
+    pub worker: WorkerConfig,
 }
 
-/// Defaults of `tune`.
+/// Defaults of searches: `tune` and `study create`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneConfig {
@@ -68,9 +77,39 @@ pub struct TuneConfig {
     pub timeout_per_trial: String,
 }
 
+/// Defaults of `serve`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeConfig {
+    /// Where to listen.
+    pub listen: String,
+}
+
+/// Defaults of `worker run`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Folders of models, separated as in `PATH`.
+    pub models: String,
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Self { storage: String::new(), format: "table".to_owned(), runner: String::new(), tune: TuneConfig::default() }
+        Self {
+            server: String::new(),
+            storage: String::new(),
+            format: "table".to_owned(),
+            runner: String::new(),
+            tune: TuneConfig::default(),
+            serve: ServeConfig::default(),
+            worker: WorkerConfig::default(),
+        }
+    }
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:7700".to_owned() }
     }
 }
 
@@ -96,7 +135,43 @@ pub struct Loaded {
     /// The values.
     pub config: Config,
     /// (key, value, origin), in the order of [`KEYS`].
-    pub origins: Vec<(&'static str, String, String)>,
+    pub origins: Vec<(&'static str, String, Origin)>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// This variable.
+    Environment(&'static str),
+    /// This flag.
+    Flag(&'static str),
+}
+
+impl Origin {
+    /// A higher one comes before a lower one.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Environment(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
 }
 
 /// Reads file and environment.
@@ -114,28 +189,29 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
     let mut origins = Vec::new();
     for (key, variable) in KEYS {
         let mut origin = match (lookup(&table, key), &path) {
-            (Some(_), Some(path)) => path.display().to_string(),
-            _ => "default".to_owned(),
+            (Some(_), Some(path)) => Origin::File(path.clone()),
+            _ => Origin::Default,
         };
         if let Some(value) = self::variable(variable) {
             set(&mut table, key, &value).map_err(|why| {
                 CliError::new(Exit::Usage, format!("environment variable `{variable}` is set to `{value}`"))
                     .because(why)
             })?;
-            origin = format!("environment {variable}");
+            origin = Origin::Environment(variable);
         }
         if let Some((flag, value)) = flag(global, key) {
             table.insert(key.to_owned(), toml::Value::String(value));
-            origin = format!("flag {flag}");
+            origin = Origin::Flag(flag);
         }
         origins.push((key, origin));
     }
-    let config: Config = table.try_into().map_err(|error: toml::de::Error| {
+    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| {
         let place = path.as_deref().map_or_else(String::new, |path| format!(" `{}`", path.display()));
         // With the key, which the message alone does not name.
         let why = error.to_string().trim_end().replace('\n', " ");
         CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(why)
     })?;
+    choose_place(&mut config, &origins)?;
     let values = toml::Table::try_from(&config).unwrap_or_default();
     let shown = |key: &str| match lookup(&values, key) {
         Some(toml::Value::String(text)) => text.clone(),
@@ -143,6 +219,24 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
     };
     let origins = origins.into_iter().map(|(key, origin)| (key, shown(key), origin)).collect();
     Ok(Loaded { config, origins })
+}
+
+/// Studies are with a server or in a storage, whichever is said closer to the command; the server where both are.
+fn choose_place(config: &mut Config, origins: &[(&'static str, Origin)]) -> CliResult<()> {
+    if config.server.is_empty() || config.storage.is_empty() {
+        return Ok(());
+    }
+    let rank = |wanted: &str| origins.iter().find(|(key, _)| *key == wanted).map_or(0, |(_, origin)| origin.rank());
+    let (server, storage, flag) = (rank("server"), rank("storage"), Origin::Flag("").rank());
+    if server == flag && storage == flag {
+        return Err(CliError::new(Exit::Usage, "both `--server` and `--storage` are given")
+            .because("a server has a storage of its own")
+            .hint("give one of them"));
+    }
+    if storage > server {
+        config.server.clear();
+    }
+    Ok(())
 }
 
 /// An environment variable that says something.
@@ -153,6 +247,7 @@ fn variable(name: &str) -> Option<String> {
 /// What a flag of every command says of a key.
 fn flag(global: &Global, key: &str) -> Option<(&'static str, String)> {
     match key {
+        "server" => Some(("--server", global.server.clone()?)),
         "storage" => Some(("--storage", global.storage.clone()?)),
         "format" => Some(("--format", global.format?.to_possible_value()?.get_name().to_owned())),
         _ => None,

@@ -1,44 +1,118 @@
-//! From a storage URL to a connection: every verb is a gRPC client of a coordinator in this process.
+//! From the configuration to a channel: to a server, or to a coordinator within this process over a storage.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fleetune_coordinator::Coordinator;
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::storage::StoreError;
 use fleetune_coordinator::transport;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Config, data_folder};
 use crate::error::{CliError, CliResult, Exit};
 
-/// A coordinator in this process and the way to it.
+/// How long a server may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How often a silent server is asked for a sign of life, and how long it may take to give it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The way to a coordinator.
 pub struct Connection {
     /// For clients and for the worker.
     pub channel: Channel,
     /// Where the studies are, for people: a password is left out.
-    pub storage: String,
-    /// Ends the coordinator's streams and background task.
+    pub place: String,
+    /// Ends the streams and the background task of a coordinator in this process.
     pub stop: CancellationToken,
 }
 
-/// Opens storage and starts a coordinator over it.
+/// Reaches the server, or opens the storage, which is made where there is none.
 pub async fn connect(config: &Config) -> CliResult<Connection> {
-    let storage = storage_url(config)?;
-    let stop = CancellationToken::new();
-    let coordinator = Coordinator::start(&storage, EngineOptions::default(), stop.clone())
-        .await
-        .map_err(|error| refused(&storage, &error))?;
-    let storage = coordinator.storage().to_owned();
-    let channel = transport::in_process(coordinator.routes(), stop.clone()).await.map_err(|error| {
-        CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
-    })?;
-    Ok(Connection { channel, storage, stop })
+    if config.server.is_empty() { open(config).await } else { dial(&config.server).await }
 }
 
 /// The same for verbs that only look and steer: they make no database.
 pub async fn connect_to_existing(config: &Config) -> CliResult<Connection> {
+    if config.server.is_empty() {
+        exists(&storage_url(config)?)?;
+    }
+    connect(config).await
+}
+
+/// The same for a worker: it starts while its server is away, and waits for it.
+pub async fn connect_patiently(config: &Config) -> CliResult<Connection> {
+    if config.server.is_empty() {
+        return open(config).await;
+    }
+    let (endpoint, place) = endpoint(&config.server)?;
+    Ok(Connection { channel: endpoint.connect_lazy(), place, stop: CancellationToken::new() })
+}
+
+async fn open(config: &Config) -> CliResult<Connection> {
+    let stop = CancellationToken::new();
+    let coordinator = start_coordinator(config, stop.clone()).await?;
+    let place = coordinator.storage().to_owned();
+    let channel = transport::in_process(coordinator.routes(), stop.clone()).await.map_err(|error| {
+        CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
+    })?;
+    Ok(Connection { channel, place, stop })
+}
+
+/// A coordinator over the configured storage; it works until `stop` is cancelled.
+pub async fn start_coordinator(config: &Config, stop: CancellationToken) -> CliResult<Coordinator> {
     let storage = storage_url(config)?;
+    Coordinator::start(&storage, EngineOptions::default(), stop).await.map_err(|error| refused(&storage, &error))
+}
+
+async fn dial(server: &str) -> CliResult<Connection> {
+    let (endpoint, place) = endpoint(server)?;
+    let channel = endpoint.connect().await.map_err(|error| {
+        CliError::new(Exit::Unreachable, format!("failed to reach the coordinator at {place}"))
+            .because(innermost(&error))
+            .hint("`fleetune serve` starts one; `--server URL` names another, `--storage URL` needs none")
+    })?;
+    Ok(Connection { channel, place, stop: CancellationToken::new() })
+}
+
+/// The endpoint of a server, and its URL for people.
+fn endpoint(server: &str) -> CliResult<(Endpoint, String)> {
+    let wrong = |why: String| {
+        CliError::new(Exit::Usage, format!("`{server}` is no address of a coordinator"))
+            .because(why)
+            .hint("write http://HOST:PORT, such as http://127.0.0.1:7700")
+    };
+    let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    match url.split_once("://") {
+        Some(("http", rest)) if !rest.trim_end_matches('/').is_empty() => {}
+        Some(("https", _)) => return Err(wrong("this version speaks no TLS".to_owned())),
+        _ => return Err(wrong("it is no http:// URL with a host".to_owned())),
+    }
+    let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(innermost(&error)))?;
+    let has_path = !endpoint.uri().path().trim_end_matches('/').is_empty();
+    if has_path || endpoint.uri().query().is_some() {
+        return Err(wrong("it has a path".to_owned()));
+    }
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    Ok((endpoint, url))
+}
+
+/// What really happened: the outer errors say no more than that something did.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn exists(storage: &str) -> CliResult<()> {
     let path = storage.strip_prefix("sqlite://").map(|rest| rest.split('?').next().unwrap_or(rest));
     match path {
         Some(path) if !path.is_empty() && !Path::new(path).exists() => {
@@ -46,7 +120,7 @@ pub async fn connect_to_existing(config: &Config) -> CliResult<Connection> {
                 .because("the file does not exist")
                 .hint("`fleetune tune MODEL` makes it; studies that are kept elsewhere are found with `--storage URL`"))
         }
-        _ => connect(config).await,
+        _ => Ok(()),
     }
 }
 
@@ -76,5 +150,25 @@ fn refused(url: &str, error: &StoreError) -> CliError {
         }
         StoreError::Full(_) => cli.hint("free some space and run the same command again"),
         _ => cli,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_url_or_host_and_port() {
+        for (given, url) in [
+            ("http://127.0.0.1:7700", "http://127.0.0.1:7700"),
+            ("127.0.0.1:7700", "http://127.0.0.1:7700"),
+            ("gpu-1:7700/", "http://gpu-1:7700/"),
+            ("http://[::1]:7700", "http://[::1]:7700"),
+        ] {
+            assert_eq!(endpoint(given).unwrap().1, url, "{given}");
+        }
+        for bad in ["", "http://", "https://a:1", "ftp://a", "a b:1", "http://a:1/x", "http://a:b"] {
+            assert_eq!(endpoint(bad).map(drop).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
     }
 }

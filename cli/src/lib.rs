@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod error;
 mod render;
+mod signals;
 mod view;
 
 use std::io::IsTerminal as _;
@@ -27,7 +28,7 @@ pub fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("FLEETUNE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log(&cli.command))),
         )
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -49,6 +50,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What is logged when `FLEETUNE_LOG` does not say: a server has nothing else to show what it does.
+fn default_log(command: &Command) -> &'static str {
+    match command {
+        Command::Serve(_) => "warn,fleetune_coordinator=info",
+        _ => "error",
+    }
+}
+
 async fn run(cli: Cli) -> CliResult<Exit> {
     if let Command::Config { verb: args::ConfigVerb::Default } = &cli.command {
         // Needs no configuration, and helps where the present one cannot be read.
@@ -61,6 +70,8 @@ async fn run(cli: Cli) -> CliResult<Exit> {
     })?;
     match cli.command {
         Command::Tune(args) => command::tune::run(&args, &config, format).await,
+        Command::Serve(args) => command::serve::run(&args, &cli.global, &config, format).await,
+        Command::Worker { verb } => command::worker::run(verb, &config, format).await,
         Command::Study { verb } => {
             let connection = connect_to_existing(&config).await?;
             command::study::run(verb, Client::new(connection.channel), format).await

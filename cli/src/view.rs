@@ -1,5 +1,7 @@
 //! The shapes of `--format json`: stable, documented in docs/json.md, and what tables are drawn from.
 
+use std::collections::BTreeMap;
+
 use fleetune_core::{Params, TrialState};
 use serde::Serialize;
 
@@ -208,4 +210,50 @@ pub struct MismatchView {
     pub stored: Params,
     /// As computed now.
     pub recomputed: Params,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerView {
+    /// 32 hexadecimal digits, drawn on its first start.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Heard from within the last lease time.
+    pub alive: bool,
+    /// It takes no new job.
+    pub draining: bool,
+    /// What its operator said of it.
+    pub labels: BTreeMap<String, String>,
+    /// Workers of one class measure alike.
+    pub device_class: String,
+    /// Executor to engine fingerprint.
+    pub executors: BTreeMap<String, String>,
+    /// Models it can read: `name`, `path`, `hash`, `bytes`.
+    pub models: Vec<fleetune_core::VisibleModel>,
+    /// What it holds leases of; only in `worker show`.
+    pub jobs: Vec<HeldJobView>,
+    /// Its machine.
+    pub inventory: fleetune_core::Inventory,
+    /// Version of its program.
+    pub version: String,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub registered_at_us: Option<i64>,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub last_seen_us: Option<i64>,
+}
+
+/// A job that a worker holds the lease of.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldJobView {
+    /// Name of the study.
+    pub study: String,
+    /// `describe`, `trial`, `comparison`.
+    pub kind: String,
+    /// Null unless it is a trial.
+    pub trial: Option<i64>,
+    /// From 1.
+    pub attempt: u32,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub expires_at_us: Option<i64>,
 }

@@ -5,11 +5,13 @@
 
 pub mod place;
 pub mod running;
+pub mod served;
 pub mod trials;
 pub mod wait;
 
 pub use place::Place;
 pub use running::{Done, Running};
+pub use served::Served;
 pub use wait::until;
 
 /// A new [`Place`] with the programs of this package, which only a test's own crate knows.

@@ -77,6 +77,22 @@ impl Running {
         });
     }
 
+    /// Waits until it printed `text`; everything that it printed so far.
+    pub fn until_it_prints(&mut self, text: &str) -> String {
+        until(&format!("`{text}` on stdout of `{}`", self.command), || {
+            let printed = std::fs::read_to_string(&self.stdout).unwrap_or_default();
+            // Whole lines only.
+            let found = printed.lines().any(|line| line.contains(text)) && printed.ends_with('\n');
+            assert!(
+                found || self.child.try_wait().expect("a child can be waited for").is_none(),
+                "`{}` ended without printing `{text}`; it said:\n{}",
+                self.command,
+                self.stderr()
+            );
+            found.then_some(printed)
+        })
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()

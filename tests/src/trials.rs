@@ -1,5 +1,7 @@
 //! Trials as the program shows them, and what must hold for them at any time.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::place::Place;
@@ -7,12 +9,12 @@ use crate::place::Place;
 impl Place {
     /// `study show`.
     pub fn study(&self, storage: &str) -> Value {
-        self.run(&["study", "show", "s", "--storage", storage, "--format", "json"]).ok().json()
+        self.run(&["study", "show", "s", place_of(storage), storage, "--format", "json"]).ok().json()
     }
 
     /// `trial list`; no trials while there is no study.
     pub fn trials(&self, storage: &str) -> Vec<Value> {
-        let done = self.run(&["trial", "list", "s", "--storage", storage, "--format", "json"]);
+        let done = self.run(&["trial", "list", "s", place_of(storage), storage, "--format", "json"]);
         if done.code == Some(3) {
             return Vec::new();
         }
@@ -21,7 +23,7 @@ impl Place {
 
     /// `study export`: trials with their attempts, their state and their best.
     pub fn export(&self, storage: &str) -> Value {
-        self.run(&["study", "export", "s", "--storage", storage]).ok().json()
+        self.run(&["study", "export", "s", place_of(storage), storage]).ok().json()
     }
 
     /// How many trials have ended.
@@ -31,7 +33,7 @@ impl Place {
 
     /// Asserts that the study recomputes.
     pub fn assert_verifies(&self, storage: &str) {
-        let found = self.run(&["study", "verify", "s", "--storage", storage, "--format", "json"]).ok().json();
+        let found = self.run(&["study", "verify", "s", place_of(storage), storage, "--format", "json"]).ok().json();
         assert_eq!(found["mismatches"], Value::Array(Vec::new()), "{found}");
     }
 
@@ -53,6 +55,27 @@ impl Place {
         self.assert_verifies(storage);
         trials
     }
+
+    /// Asserts that every bench of the scripted runner ended before the next began.
+    pub fn assert_one_at_a_time(&self) {
+        let journal = self.journal();
+        for (index, pair) in journal.chunks(2).enumerate() {
+            let began =
+                pair[0].strip_prefix("begin ").unwrap_or_else(|| panic!("two at once at line {index}: {journal:?}"));
+            assert_eq!(pair.get(1), Some(&format!("end {began}")), "another one began before the end: {journal:?}");
+        }
+    }
+}
+
+/// The option that names where studies are: `--server` for a URL of one, else `--storage`.
+pub fn place_of(storage: &str) -> &'static str {
+    if storage.starts_with("http://") { "--server" } else { "--storage" }
+}
+
+/// The workers that executed `trials`, which have their attempts.
+pub fn workers(trials: &[Value]) -> BTreeSet<String> {
+    let attempts = trials.iter().flat_map(|trial| rows(&trial["attempts"]));
+    attempts.map(|attempt| attempt["worker"].as_str().expect("a worker").to_owned()).collect()
 }
 
 /// The elements of an array.

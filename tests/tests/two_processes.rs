@@ -1,25 +1,14 @@
 //! Several searches on one machine: they share a study, and never measure at the same time on one device.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fleetune_tests::trials::rows;
+use fleetune_tests::trials::{rows, workers};
 use fleetune_tests::{Place, Running, place, until};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Pruned runs are cut off and would write no end.
 const WITHOUT_PRUNER: [&str; 6] = ["--reps", "2", "--pruner", "none", "--trials", "30"];
-
-/// Asserts that every bench ended before the next began.
-fn assert_one_at_a_time(place: &Place) {
-    let journal = place.journal();
-    for (index, pair) in journal.chunks(2).enumerate() {
-        let began =
-            pair[0].strip_prefix("begin ").unwrap_or_else(|| panic!("two at once at line {index}: {journal:?}"));
-        assert_eq!(pair.get(1), Some(&format!("end {began}")), "another one began before the end: {journal:?}");
-    }
-}
 
 /// Starts both; each has a trial of its own before either measures.
 fn start_both(place: &Place, one: &str, other: &str, budget: &[&str]) -> (Running, Running) {
@@ -29,11 +18,6 @@ fn start_both(place: &Place, one: &str, other: &str, budget: &[&str]) -> (Runnin
     both.1.until_it_says("another measurement uses CPU; waiting for it");
     drop(device);
     both
-}
-
-fn workers(trials: &[Value]) -> BTreeSet<String> {
-    let attempts = trials.iter().flat_map(|trial| rows(&trial["attempts"]));
-    attempts.map(|attempt| attempt["worker"].as_str().expect("a worker").to_owned()).collect()
 }
 
 #[test]
@@ -47,7 +31,7 @@ fn two_searches_of_one_study_share_its_trials() {
     assert_eq!(first.stdout, second.stdout, "the answers differ");
     let trials = place.assert_whole(&storage, 30);
     assert_eq!(workers(&trials).len(), 2, "one of them measured nothing");
-    assert_one_at_a_time(&place);
+    place.assert_one_at_a_time();
 }
 
 #[test]
@@ -62,7 +46,7 @@ fn searches_of_two_studies_never_measure_at_the_same_time() {
     place.assert_whole(&one, 8);
     place.assert_whole(&other, 8);
     assert_eq!(place.journal().len(), 2 * 16);
-    assert_one_at_a_time(&place);
+    place.assert_one_at_a_time();
 }
 
 #[test]

@@ -3,9 +3,11 @@
 mod model;
 mod parse;
 mod search;
+mod serve;
 mod study;
 mod trial;
 mod tune;
+mod worker;
 
 use std::path::PathBuf;
 
@@ -14,9 +16,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use model::{ModelVerb, SynthArgs};
 pub use parse::parse_duration;
 pub use search::SearchArgs;
+pub use serve::ServeArgs;
 pub use study::StudyVerb;
 pub use trial::TrialVerb;
 pub use tune::TuneArgs;
+pub use worker::{WorkerRunArgs, WorkerVerb};
 
 /// Find the fastest safe llama.cpp settings for a model on this machine.
 #[derive(Debug, Parser)]
@@ -33,6 +37,9 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
+    /// The coordinator to talk to, such as `http://127.0.0.1:7700` [default: one in this process]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
+    pub server: Option<String>,
     /// Where studies are kept: `sqlite://FILE` or `postgres://USER@HOST/DATABASE` [default: fleetune.db in the data folder]
     #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
     pub storage: Option<String>,
@@ -59,6 +66,14 @@ pub enum Format {
 pub enum Command {
     /// Find the fastest settings for a model on this machine; run it again to resume
     Tune(Box<TuneArgs>),
+    /// Run a coordinator that workers and clients on other machines use
+    Serve(ServeArgs),
+    /// Work for a coordinator, and look after its workers
+    Worker {
+        /// The verb.
+        #[command(subcommand)]
+        verb: WorkerVerb,
+    },
     /// Look at and steer studies
     Study {
         /// The verb.

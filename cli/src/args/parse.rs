@@ -41,6 +41,15 @@ pub fn parse_setting(text: &str) -> Result<(String, Value), String> {
     }
 }
 
+/// `NAME=VALUE` of a label.
+pub fn parse_label(text: &str) -> Result<(String, String), String> {
+    let fits = |part: &str| (1..=100).contains(&part.chars().count()) && !part.chars().any(char::is_control);
+    match text.split_once('=') {
+        Some((name, value)) if fits(name) && fits(value) => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is no label; write NAME=VALUE, as in `rack=7`, at most 100 characters each")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

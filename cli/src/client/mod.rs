@@ -1,5 +1,6 @@
 //! The one door to gRPC: calls in, views out.
 
+mod fleet;
 mod llama_server;
 mod read;
 
@@ -12,6 +13,7 @@ use tonic::transport::Channel;
 use crate::error::{CliError, CliResult};
 use crate::view::{BestView, ComparisonView, GainView, MismatchView, StudyView, TrialView, VerifyView};
 
+pub use fleet::Fleet;
 pub use llama_server::quoted;
 use llama_server::{context_note, llama_server};
 use read::{checked, incomplete, study, trial};

@@ -15,6 +15,11 @@ pub fn checked<T>(converted: Result<T, convert::Invalid>) -> CliResult<T> {
     converted.map_err(|error| incomplete().because(error))
 }
 
+/// Microseconds since 1970.
+pub fn micros(at: Option<&prost_types::Timestamp>) -> Option<i64> {
+    at.map(|at| convert::timestamp(at).0)
+}
+
 /// A study.
 pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
     let wire = wire.ok_or_else(incomplete)?;
@@ -64,7 +69,6 @@ pub fn trial(wire: v1::Trial) -> CliResult<TrialView> {
         None => (None, None),
         Some(failure) => (Some(checked(convert::fail_kind(failure.kind))?.to_string()), Some(failure.message)),
     };
-    let micros = |at: &Option<prost_types::Timestamp>| at.as_ref().map(|at| convert::timestamp(at).0);
     let attempts = wire
         .attempts
         .into_iter()
@@ -73,8 +77,8 @@ pub fn trial(wire: v1::Trial) -> CliResult<TrialView> {
                 attempt: attempt.attempt,
                 worker: attempt.worker,
                 state: attempt.state,
-                started_at_us: micros(&attempt.started_at),
-                ended_at_us: micros(&attempt.ended_at),
+                started_at_us: micros(attempt.started_at.as_ref()),
+                ended_at_us: micros(attempt.ended_at.as_ref()),
                 detail: attempt.detail.map(convert::detail).transpose().map_err(|error| incomplete().because(error))?,
             })
         })
@@ -95,8 +99,8 @@ pub fn trial(wire: v1::Trial) -> CliResult<TrialView> {
             .measured
             .and_then(|measured| convert::duration("measured", measured).ok())
             .map_or(0.0, |measured| measured.as_secs_f64()),
-        started_at_us: micros(&wire.started_at),
-        ended_at_us: micros(&wire.ended_at),
+        started_at_us: micros(wire.started_at.as_ref()),
+        ended_at_us: micros(wire.ended_at.as_ref()),
         turn: wire.turn,
         seen: wire.seen,
         attempts,

@@ -16,7 +16,7 @@ fn shown(value: &str) -> &str {
 struct Setting<'a> {
     key: &'a str,
     value: &'a str,
-    origin: &'a str,
+    origin: String,
 }
 
 /// Runs a verb.
@@ -24,8 +24,11 @@ pub fn run(verb: &ConfigVerb, loaded: &Loaded, format: Format) -> CliResult<Exit
     match verb {
         ConfigVerb::Default => render::out(DEFAULT_FILE)?,
         ConfigVerb::Show => {
-            let settings: Vec<_> =
-                loaded.origins.iter().map(|(key, value, origin)| Setting { key, value, origin }).collect();
+            let settings: Vec<_> = loaded
+                .origins
+                .iter()
+                .map(|(key, value, origin)| Setting { key, value, origin: origin.to_string() })
+                .collect();
             render::print(format, &settings, |settings| {
                 let lines = settings.iter().map(|set| format!("{} = {}  # {}", set.key, shown(set.value), set.origin));
                 lines.collect::<Vec<_>>().join("\n")

@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod model;
+pub mod serve;
 pub mod study;
 pub mod trial;
 pub mod tune;
+pub mod worker;

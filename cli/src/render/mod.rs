@@ -5,6 +5,8 @@ pub mod progress;
 mod study;
 mod table;
 mod trial;
+mod worker;
+pub mod worker_log;
 
 use std::io::Write as _;
 
@@ -14,6 +16,7 @@ pub use best::best;
 pub use study::{studies, study, verify};
 pub use table::{number, pairs, seconds};
 pub use trial::{trial, trials};
+pub use worker::{worker, workers};
 
 use crate::args::Format;
 use crate::error::{CliError, CliResult, Exit};

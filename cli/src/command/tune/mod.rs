@@ -15,6 +15,7 @@ use crate::connect::connect;
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 use crate::render::progress::Progress;
+use crate::signals::Signals;
 use crate::view::{StudyView, TrialView};
 
 use options::Options;
@@ -38,7 +39,7 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
             study.reason
         ));
     } else {
-        announce(&study, &connection.storage);
+        announce(&study, &connection.place);
         if search(&mut client, agent.for_study(&name), &study).await? == Exit::Interrupted {
             render::say(&format!("stopped; nothing is lost. Go on with:\n  {}", same_command()));
             return Ok(Exit::Interrupted);
@@ -126,7 +127,7 @@ async fn search(client: &mut Client, agent: Agent, study: &StudyView) -> CliResu
                     Err(error) => Err(CliError::new(Exit::Unexpected, "the worker had to stop").because(error)),
                 };
             },
-            () = signals.recv() => {
+            _ = signals.recv() => {
                 progress.say("  stopping: the trial under way is given back");
                 break Ok(Exit::Interrupted);
             },
@@ -136,7 +137,7 @@ async fn search(client: &mut Client, agent: Agent, study: &StudyView) -> CliResu
     // The child is ended and its lease given back before this program leaves; a second Ctrl-C does not wait.
     tokio::select! {
         _ = &mut worker => {}
-        () = signals.recv() => worker.abort(),
+        _ = signals.recv() => worker.abort(),
     }
     progress.finish();
     end
@@ -210,44 +211,6 @@ async fn nothing_feasible(client: &mut Client, study: &StudyView) -> CliResult<O
             .because(format!("trial {} comes nearest; it breaks {}", nearest.number, broken.join(" and ")))
             .hint("loosen the constraint, or search longer with a larger `--trials`"),
     ))
-}
-
-/// Ctrl-C and SIGTERM, from the moment this is made: one that comes while nobody waits is not missed.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(windows)]
-    interrupt: tokio::signal::windows::CtrlC,
-}
-
-impl Signals {
-    fn new() -> CliResult<Self> {
-        let failed = |error: std::io::Error| {
-            CliError::new(Exit::Unexpected, "failed to listen for Ctrl-C and SIGTERM").because(error)
-        };
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            Ok(Self {
-                interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-                terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            })
-        }
-        #[cfg(windows)]
-        Ok(Self { interrupt: tokio::signal::windows::ctrl_c().map_err(failed)? })
-    }
-
-    async fn recv(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(windows)]
-        let _ = self.interrupt.recv().await;
-    }
 }
 
 /// The command line that goes on where this process stopped, as a shell reads it back: a `--fresh` would begin anew.

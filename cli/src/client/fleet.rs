@@ -1,0 +1,90 @@
+//! FleetService as the commands use it.
+
+use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
+use fleetune_proto::{convert, v1};
+use tonic::transport::Channel;
+
+use super::read::{checked, incomplete, micros};
+use super::{MAX_MESSAGE, failed};
+use crate::error::CliResult;
+use crate::view::{HeldJobView, WorkerView};
+
+/// Workers of one page.
+const PAGE: u32 = 500;
+
+/// FleetService as the commands use it.
+pub struct Fleet {
+    fleet: FleetServiceClient<Channel>,
+}
+
+impl Fleet {
+    /// Over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self { fleet: FleetServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
+    }
+
+    /// Every worker.
+    pub async fn workers(&mut self) -> CliResult<Vec<WorkerView>> {
+        let mut workers = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListWorkersRequest { page_size: PAGE, page_token };
+            let page = self.fleet.list_workers(request).await.map_err(failed("failed to list the workers"))?;
+            let page = page.into_inner();
+            for wire in page.workers {
+                workers.push(worker(Some(wire))?);
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(workers);
+            }
+        }
+    }
+
+    /// A worker by name or id, with what it holds.
+    pub async fn worker(&mut self, wanted: &str) -> CliResult<WorkerView> {
+        let answer = self.fleet.get_worker(v1::GetWorkerRequest { worker: wanted.to_owned() }).await;
+        worker(answer.map_err(failed(format!("failed to read worker `{wanted}`")))?.into_inner().worker)
+    }
+
+    /// Lets a worker take nothing new.
+    pub async fn drain(&mut self, wanted: &str) -> CliResult<WorkerView> {
+        let answer = self.fleet.drain_worker(v1::DrainWorkerRequest { worker: wanted.to_owned() }).await;
+        worker(answer.map_err(failed(format!("failed to drain worker `{wanted}`")))?.into_inner().worker)
+    }
+
+    /// Undoes a drain.
+    pub async fn resume(&mut self, wanted: &str) -> CliResult<WorkerView> {
+        let answer = self.fleet.resume_worker(v1::ResumeWorkerRequest { worker: wanted.to_owned() }).await;
+        worker(answer.map_err(failed(format!("failed to resume worker `{wanted}`")))?.into_inner().worker)
+    }
+}
+
+fn worker(wire: Option<v1::Worker>) -> CliResult<WorkerView> {
+    let wire = wire.ok_or_else(incomplete)?;
+    Ok(WorkerView {
+        id: wire.id,
+        name: wire.name,
+        alive: wire.alive,
+        draining: wire.draining,
+        labels: wire.labels,
+        device_class: wire.device_class,
+        executors: wire.executors,
+        models: wire.models.into_iter().map(|model| checked(convert::model(model))).collect::<CliResult<_>>()?,
+        jobs: wire
+            .jobs
+            .into_iter()
+            .map(|job| HeldJobView {
+                study: job.study,
+                kind: job.kind,
+                trial: job.trial,
+                attempt: job.attempt,
+                expires_at_us: micros(job.expires_at.as_ref()),
+            })
+            .collect(),
+        inventory: serde_json::from_str(&wire.inventory_json).map_err(|error| incomplete().because(error))?,
+        version: wire.version,
+        registered_at_us: micros(wire.registered_at.as_ref()),
+        last_seen_us: micros(wire.last_seen.as_ref()),
+    })
+}

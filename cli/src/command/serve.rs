@@ -1,0 +1,105 @@
+//! `fleetune serve`: the coordinator as a server.
+
+use std::net::SocketAddr;
+
+use fleetune_coordinator::{Coordinator, Server, ServerError};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Format, Global, ServeArgs};
+use crate::config::Config;
+use crate::connect::start_coordinator;
+use crate::error::{CliError, CliResult, Exit};
+use crate::render;
+use crate::signals::Signals;
+
+/// What is printed once it listens.
+#[derive(Serialize)]
+struct Listening {
+    listening: String,
+    storage: String,
+}
+
+/// Serves until Ctrl-C or SIGTERM. A second signal does not wait for calls under way.
+pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: Format) -> CliResult<Exit> {
+    if let Some(server) = &global.server {
+        return Err(CliError::new(Exit::Usage, format!("`--server {server}` makes no sense here"))
+            .because("`serve` is the server")
+            .hint("say where to listen with `--listen ADDRESS`, and where studies are kept with `--storage URL`"));
+    }
+    let listen = args.listen.as_deref().unwrap_or(&config.serve.listen);
+    let address = resolve(listen).await?;
+    if !address.ip().is_loopback() && !args.insecure {
+        return Err(CliError::new(Exit::Usage, format!("refused to listen on {address}"))
+            .because("other machines reach this address, and this version has neither TLS nor tokens: whoever reaches it may do everything")
+            .hint("listen on 127.0.0.1, or add `--insecure` where the network itself keeps others out"));
+    }
+    let mut signals = Signals::new()?;
+    let server = Server::bind(address).await.map_err(|error| no_server(&error))?;
+    let stop = CancellationToken::new();
+    let coordinator = start_coordinator(config, stop.clone()).await?;
+    let listening = Listening { listening: server.address().to_string(), storage: coordinator.storage().to_owned() };
+    match format {
+        Format::Table => render::out(&format!("listening on {}", listening.listening))?,
+        Format::Json => render::print(format, &listening, |_| String::new())?,
+    }
+    render::say(&format!("studies are kept in {}", listening.storage));
+    if !address.ip().is_loopback() {
+        render::say("warning: whoever reaches this address may do everything, since there is neither TLS nor a token");
+    }
+    if until_stopped(server, &coordinator, &mut signals, &stop).await? == Exit::Done {
+        coordinator.close().await;
+        return Ok(Exit::Done);
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// Serves until a signal; `Interrupted` when a second one did not let calls finish.
+async fn until_stopped(
+    server: Server,
+    coordinator: &Coordinator,
+    signals: &mut Signals,
+    stop: &CancellationToken,
+) -> CliResult<Exit> {
+    let serving = server.serve(coordinator);
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        served = &mut serving => served,
+        _ = signals.recv() => {
+            render::say("stopping: calls under way are finished");
+            stop.cancel();
+            tokio::select! {
+                served = &mut serving => served,
+                _ = signals.recv() => return Ok(Exit::Interrupted),
+            }
+        }
+    };
+    served.map(|()| Exit::Done).map_err(|error| no_server(&error))
+}
+
+fn no_server(error: &ServerError) -> CliError {
+    let exit = match error {
+        ServerError::InUse { .. } => Exit::NotFoundOrConflict,
+        ServerError::Bind { .. } => Exit::Usage,
+        ServerError::Serve(_) => Exit::Unexpected,
+    };
+    let cli = CliError::new(exit, "failed to serve").because(error);
+    match error {
+        ServerError::InUse { .. } => {
+            cli.hint("stop the program that listens there, or choose another port with `--listen 127.0.0.1:PORT`")
+        }
+        ServerError::Bind { .. } => cli.hint("give an address of this machine, such as `--listen 127.0.0.1:7700`"),
+        ServerError::Serve(_) => cli,
+    }
+}
+
+/// The address of `HOST:PORT`.
+async fn resolve(listen: &str) -> CliResult<SocketAddr> {
+    let wrong = |why: String| {
+        CliError::new(Exit::Usage, format!("`{listen}` is no address to listen on"))
+            .because(why)
+            .hint("write HOST:PORT, such as 127.0.0.1:7700")
+    };
+    let mut found = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;
+    found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+}
