@@ -106,7 +106,7 @@ impl CliError {
                 | Reason::SpaceExhausted
                 | Reason::Contended,
             ) => Exit::NotFoundOrConflict,
-            Some(Reason::StorageFull | Reason::Storage) => Exit::Unreachable,
+            Some(Reason::StorageFull | Reason::Storage | Reason::Stopping) => Exit::Unreachable,
             None if status.code() == tonic::Code::Unavailable => Exit::Unreachable,
             None => Exit::Unexpected,
         };

@@ -3,6 +3,7 @@
 mod service {
     pub mod ask;
     pub mod harness;
+    pub mod lease;
     pub mod replicas;
     pub mod worker;
 }

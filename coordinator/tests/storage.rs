@@ -93,6 +93,7 @@ conformance! {
         an_expired_holder_may_finish_until_the_next_claim
         a_stale_attempt_is_refused_and_its_data_kept
         a_repeated_claim_gives_the_same_lease
+        what_a_claim_gave_is_told_while_the_lease_holds
         nothing_is_handed_out_within_a_gap_in_service
         a_trial_lost_by_two_workers_ends_as_worker_lost
         a_trial_lost_too_often_ends_as_worker_lost

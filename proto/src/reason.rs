@@ -72,6 +72,8 @@ reasons! {
     StorageFull = "STORAGE_FULL",
     /// The database failed.
     Storage = "STORAGE",
+    /// The coordinator stops; the call may be repeated.
+    Stopping = "STOPPING",
     /// Not in this version.
     Unimplemented = "UNIMPLEMENTED",
 }

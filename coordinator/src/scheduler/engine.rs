@@ -305,24 +305,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts up to `count` trials that the caller holds.
-    pub async fn ask(&self, name: &str, request_id: &str, count: u32) -> Result<Vec<TrialRecord>, EngineError> {
-        check_request_id(request_id)?;
-        check_batch(count as usize)?;
-        let record = self.store.study_by_name(name).await?;
-        let live = self.live(record.id).await?;
-        let started = live.lock().await.start(count, request_id, None, self.now()).await;
-        self.changed();
-        match started {
-            Ok(started) => Ok(started.into_iter().map(|started| started.trial).collect()),
-            Err(error) => {
-                // The ask that finds the budget used up may be the one that ends the study.
-                self.conclude(record.id).await?;
-                Err(error)
-            }
-        }
-    }
-
     /// Stores an intermediate value; whether to stop.
     pub async fn report(
         &self,
@@ -461,7 +443,7 @@ pub(super) fn check_request_id(request_id: &str) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn check_batch(count: usize) -> Result<(), EngineError> {
+pub(super) fn check_batch(count: usize) -> Result<(), EngineError> {
     if count == 0 || count > MAX_BATCH {
         return Err(EngineError::invalid("count", format!("{count} is outside 1 to {MAX_BATCH}")));
     }

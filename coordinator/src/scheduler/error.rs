@@ -66,6 +66,12 @@ pub enum EngineError {
         /// What was sent.
         value: f64,
     },
+    /// A repeated ask: nothing that it was given is its caller's any more.
+    #[error("what this request was given in study `{0}` has ended or belongs to another by now")]
+    Spent(String),
+    /// The coordinator stops while the call waits.
+    #[error("the coordinator is stopping; the call may be repeated")]
+    Stopping,
     /// Too many conflicts with other coordinators in a row.
     #[error("study `{0}` is being changed by others all the time; try again")]
     Contended(String),

@@ -1,5 +1,6 @@
 //! The use cases: create, ask, report, tell, acquire, conclude. Knows neither SQL nor the wire.
 
+mod ask;
 mod best;
 mod comparison;
 mod engine;
@@ -11,6 +12,7 @@ mod outcome;
 mod prepare;
 mod work;
 
+pub use ask::ClientLease;
 pub use best::{Best, Comparison};
 pub use comparison::{Cell, NextRound, Spec as ComparisonSpec};
 pub use engine::{Engine, EngineOptions, StudySummary};

@@ -59,6 +59,10 @@ pub fn engine(error: &EngineError) -> Status {
             message,
             Some(&format!("tell trial {number} as failed: `--fail non_finite`")),
         ),
+        EngineError::Spent(_) => {
+            precondition(Reason::TrialLeaseLost, Some("ask again with a new `request_id`".to_owned()))
+        }
+        EngineError::Stopping => build(Code::Unavailable, Reason::Stopping, message, None),
         EngineError::Contended(_) => build(Code::Aborted, Reason::Contended, message, None),
         EngineError::Sampler { .. } => build(Code::InvalidArgument, Reason::InvalidArgument, message, None),
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{status, view, watch};
-use crate::scheduler::{Engine, EngineError, Tell};
+use crate::scheduler::{ClientLease, Engine, EngineError, Tell};
 use crate::storage::TrialFilter;
 
 /// Trials read at a time for a stream.
@@ -23,7 +23,7 @@ pub struct StudyApi {
 }
 
 impl StudyApi {
-    /// Over `engine`; streams end when `stop` is cancelled.
+    /// Over `engine`; streams and waits end when `stop` is cancelled.
     pub fn new(engine: Engine, stop: CancellationToken) -> Self {
         Self { engine, stop }
     }
@@ -103,9 +103,19 @@ impl StudyService for StudyApi {
 
     async fn ask(&self, request: Request<v1::AskRequest>) -> Answer<v1::AskResponse> {
         let request = request.into_inner();
-        let count = request.count.max(1);
-        let trials = self.engine.ask(&request.study, &request.request_id, count).await.map_err(refused)?;
-        Ok(Response::new(v1::AskResponse { trials: trials.iter().map(view::trial).collect(), leases: Vec::new() }))
+        let lease = match request.lease {
+            None => None,
+            Some(lease) => {
+                let ttl = convert::duration("lease", lease).map_err(|error| status::invalid(&error))?;
+                Some(ClientLease::new(ttl, &request.holder).map_err(refused)?)
+            }
+        };
+        let (study, count) = (&request.study, request.count.max(1));
+        let given = self.engine.ask(study, &request.request_id, count, lease, &self.stop).await.map_err(refused)?;
+        Ok(Response::new(v1::AskResponse {
+            trials: given.iter().map(|started| view::trial(&started.trial)).collect(),
+            leases: given.iter().filter_map(|started| started.lease.as_ref()).map(view::lease).collect(),
+        }))
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<v1::ReportResponse> {

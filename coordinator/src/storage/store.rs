@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::operations::{
     CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation, FailWaiting,
     Finish, FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register, Release, RenewLeases, Report,
-    SetAttribute, Start, UpdateStudy, started_by,
+    SetAttribute, Start, UpdateStudy, claimed_by, started_by,
 };
 use super::queue::Queue;
 use super::record::{
@@ -317,6 +317,13 @@ impl Store {
     ) -> Result<Claimed, StoreError> {
         let (worker, request_id) = (worker.clone(), request_id.to_owned());
         self.run(Claim { study, worker, request_id, rules, secret: secret()?, now }).await
+    }
+
+    /// The trial that [`Self::claim`] gave for `request_id`, as it is now, and without a lease that is lost or over;
+    /// nothing when it gave none.
+    pub async fn claimed_by(&self, request_id: &str) -> Result<Option<Started>, StoreError> {
+        let mut rows = self.read().await?;
+        claimed_by(&mut *rows, request_id).await
     }
 
     /// Renews leases and notes a sign of life. Sets no revision.

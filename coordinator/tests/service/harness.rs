@@ -41,7 +41,12 @@ pub fn fresh_id() -> String {
 
 impl Server {
     pub async fn start(url: &str) -> Self {
-        let options = EngineOptions { poll_every: Duration::from_millis(20), ..EngineOptions::default() };
+        Self::start_with(url, EngineOptions::default()).await
+    }
+
+    /// With these options, but for the poll.
+    pub async fn start_with(url: &str, options: EngineOptions) -> Self {
+        let options = EngineOptions { poll_every: Duration::from_millis(20), ..options };
         let stop = CancellationToken::new();
         let coordinator = Coordinator::start(url, options, stop.clone()).await.unwrap();
         let channel = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();

@@ -83,6 +83,24 @@ pub async fn a_repeated_claim_gives_the_same_lease(db: Db) {
     assert_eq!(job(claim("s", 44).await).2.token.attempt, Attempt(3));
 }
 
+pub async fn what_a_claim_gave_is_told_while_the_lease_holds(db: Db) {
+    let study = db.study("a").await;
+    let (number, token) = db.leased(&study, "w", 0).await;
+    let claim = |request| {
+        let (store, v) = (db.store.clone(), worker("v"));
+        async move { store.claim(study.id, &v, request, rules(), at(40)).await.unwrap() }
+    };
+    assert_eq!(db.store.claimed_by("c").await.unwrap(), None);
+    let (_, trial, lease) = job(claim("c").await);
+    let told = db.store.claimed_by("c").await.unwrap().unwrap();
+    assert_eq!((Some(told.trial), told.lease), (trial, Some(lease.clone())));
+    assert_eq!(claim("d").await, Claimed::Nothing);
+    assert_eq!(db.store.claimed_by("d").await.unwrap(), None);
+    db.store.finish(study.id, number, Some(lease.token), complete(1.0), Value::Null, at(41)).await.unwrap();
+    let told = db.store.claimed_by("c").await.unwrap().unwrap();
+    assert_eq!((told.trial.state, told.trial.job, told.lease), (TrialState::Complete, Some(token.job), None));
+}
+
 pub async fn nothing_is_handed_out_within_a_gap_in_service(db: Db) {
     let study = db.study("a").await;
     let (_, token) = db.leased(&study, "w", 0).await;

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use fleetune_core::{Attempt, FailKind, JobId, LeaseToken, StudyId, StudyState, Timestamp, WorkerId};
 
-use super::common::{abort_trial, at_limit, failure, lose_attempt, need_head, need_job, need_trial, whole};
+use super::common::{abort_trial, at_limit, failure, holds, lose_attempt, need_head, need_job, need_trial, whole};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
-use crate::storage::record::{AttemptState, Claimed, JobKind, JobState, Lease, LeaseRules, TrialRecord};
+use crate::storage::record::{AttemptState, Claimed, JobKind, JobState, Lease, LeaseRules, Started, TrialRecord};
 use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead};
 
 pub(in crate::storage) struct Claim {
@@ -152,4 +152,18 @@ impl Claim {
         }
         Ok(if waits { Claimed::NotBefore(self.rules.not_before) } else { Claimed::Nothing })
     }
+}
+
+/// The trial that a claim with `request` was given, as it is now, with its lease while that holds; nothing when there
+/// was no such claim.
+pub(in crate::storage) async fn claimed_by(rows: &mut dyn Rows, request: &str) -> Result<Option<Started>, StoreError> {
+    let Some((id, attempt)) = rows.claimed_by(request).await? else { return Ok(None) };
+    let Some(job) = rows.job(id).await? else { return Ok(None) };
+    let Some(number) = job.record.trial else { return Ok(None) };
+    let trial = need_trial(rows, job.record.study, number).await?;
+    let lease = job.record.expires_at.filter(|_| holds(&job, &attempt)).map(|expires_at| {
+        let token = LeaseToken { job: id, attempt: attempt.attempt, secret: attempt.secret };
+        Lease { token, expires_at }
+    });
+    Ok(Some(Started { trial: whole(rows, trial.record).await?, lease }))
 }

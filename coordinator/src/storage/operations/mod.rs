@@ -22,7 +22,7 @@ use super::error::StoreError;
 use super::rows::Rows;
 
 pub(super) use attribute::SetAttribute;
-pub(super) use claim::Claim;
+pub(super) use claim::{Claim, claimed_by};
 pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};
 pub(super) use lease::{Release, RenewLeases};
 pub(super) use prepare::{FailPreparation, Prepare};
