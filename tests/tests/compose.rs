@@ -3,7 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use fleetune_tests::place;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn repository() -> PathBuf {
@@ -150,4 +153,21 @@ fn build_context_holds_what_is_built() {
     for word in read("Dockerfile").split_whitespace().filter(|word| word.starts_with("deploy/")) {
         assert!(repository().join(word).exists(), "{word}");
     }
+}
+
+#[test]
+fn health_check_of_the_image_asks_whether_the_server_is_ready() {
+    let place = place!();
+    let server = place.serve(&place.sqlite("s.db"));
+    let port = server.address.rsplit(':').next().expect("an address has a port").to_owned();
+    let check = || {
+        let mut check = Command::new(repository().join("deploy/ready.sh"));
+        place.isolate(&mut check);
+        check.arg(&port);
+        place.start_command(check).wait()
+    };
+    check().ok();
+    server.running.signal(Signal::SIGTERM);
+    server.running.wait().ok();
+    check().exits(1);
 }
