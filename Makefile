@@ -12,6 +12,8 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RUNNER_TARGET_DIR ?= $(TARGET_DIR)/runner
 RUNNER_DIR := $(abspath $(RUNNER_TARGET_DIR))
 RUNNER := $(RUNNER_DIR)/release/fleetune-runner
+# Python with the packages of tests/python, for tests alone.
+PYTHON_DIR := $(TARGET_DIR)/python
 
 # Back end of the engine: cuda, vulkan, rocm, or empty for the CPU alone.
 ifeq ($(origin RUNNER_FEATURES),undefined)
@@ -39,7 +41,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup packages runner tune test lint fmt bench bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests packages runner tune test lint fmt bench bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +54,18 @@ packages:
 # With what is installed; images build it alone.
 runner:
 	@$(call runner-cargo,build) --quiet
+
+# Besides, what tests alone need: a Python with clients of gRPC. The stamp is the list of packages itself, copied last.
+setup-tests: setup
+	@scripts/setup.sh tests
+	@wanted=tests/python/requirements.txt; \
+	if ! cmp -s $$wanted "$(PYTHON_DIR)/requirements.txt" || ! "$(PYTHON_DIR)/bin/python" -c 'import grpc' 2>/dev/null; then \
+		echo "installing Python packages for tests into $(PYTHON_DIR)"; \
+		rm -rf "$(PYTHON_DIR)"; \
+		python3 -m venv "$(PYTHON_DIR)"; \
+		"$(PYTHON_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check -r $$wanted; \
+		cp $$wanted "$(PYTHON_DIR)/requirements.txt"; \
+	fi
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
 	@cargo build --release $(LOCKED) -p fleetune-cli
@@ -73,7 +87,8 @@ tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go
 # Threads that spin while they wait make every number on a busy machine meaningless, and tests slow.
 test: export OMP_WAIT_POLICY := passive
 test: export FLEETUNE_RUNNER := $(RUNNER)
-test: setup ## Run all tests, the runner's included
+test: export FLEETUNE_PYTHON := $(PYTHON_DIR)/bin/python
+test: setup-tests ## Run all tests, the runner's included
 	cargo test $(LOCKED) --no-fail-fast
 	$(call runner-cargo,test)
 

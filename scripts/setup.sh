@@ -3,6 +3,7 @@
 # done at once when nothing is missing.
 #
 #   scripts/setup.sh            check, install on Debian and Ubuntu, elsewhere say what is missing
+#   scripts/setup.sh tests      the same, and what tests alone need: Python
 #   scripts/setup.sh backend    print the engine back end to build for this machine: `cuda`, or nothing for the CPU
 set -euo pipefail
 
@@ -46,6 +47,10 @@ have_cmake() {
 # Debian keeps the server's programs out of PATH.
 have_postgres() { have initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
+have_python() { have python3 && python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+# Debian has pip for new environments in a package of its own, and calls it venv.
+have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
 have_nvcc() { have nvcc || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ]; }
 have_nvidia() { have nvidia-smi && nvidia-smi -L >/dev/null 2>&1; }
 
@@ -74,6 +79,10 @@ need "make" make have make
 need "CMake 3.14 or newer" cmake have_cmake
 need "libclang with its headers" libclang-dev have_libclang
 need "the PostgreSQL server programs (initdb, postgres)" postgresql have_postgres
+if [ "${1:-}" = tests ]; then
+    need "Python 3.10 or newer" python3 have_python
+    need "Python's venv" python3-venv have_venv
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "missing:"
@@ -81,9 +90,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     if ! have apt-get; then
         echo "error: install them with this system's package manager, then run this again" >&2
         echo "  Debian, Ubuntu:  apt-get install ${packages[*]}" >&2
-        echo "  Fedora:          dnf install gcc-c++ make cmake clang-devel postgresql-server" >&2
-        echo "  Arch:            pacman -S base-devel cmake clang postgresql" >&2
-        echo "  macOS:           brew install cmake llvm postgresql@17" >&2
+        echo "  Fedora:          dnf install gcc-c++ make cmake clang-devel postgresql-server python3" >&2
+        echo "  Arch:            pacman -S base-devel cmake clang postgresql python" >&2
+        echo "  macOS:           brew install cmake llvm postgresql@17 python" >&2
         exit 1
     fi
     as_root=()
@@ -103,6 +112,10 @@ if [ ${#missing[@]} -gt 0 ]; then
             "${as_root[@]}" tee /etc/postgresql-common/createcluster.d/fleetune.conf >/dev/null
     fi
     run apt-get install -q -y --no-install-recommends "${packages[@]}"
+    if [ "${1:-}" = tests ] && ! have_python; then
+        echo "error: the packages of this system hold $(python3 --version 2>&1); tests need Python 3.10 or newer in PATH" >&2
+        exit 1
+    fi
 fi
 
 if have_nvidia && ! have_nvcc; then
