@@ -2,8 +2,10 @@
 
 mod service {
     pub mod ask;
+    pub mod fit;
     pub mod harness;
     pub mod lease;
+    pub mod machine;
     pub mod replicas;
     pub mod worker;
 }

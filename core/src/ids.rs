@@ -95,6 +95,32 @@ impl Timestamp {
     }
 }
 
+/// RFC 3339 in UTC, to the second.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.div_euclid(1_000_000);
+        let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let (year, month, day) = civil(day);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of the `day`th day since 1970-01-01.
+///
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn civil(day: i64) -> (i64, i64, i64) {
+    // Years begin in March, so that the day that comes and goes is their last.
+    let day = day + 719_468;
+    let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    (year + era * 400, month, day)
+}
+
 /// The proof of a lease: job, attempt and 64 random bits. Written `job.attempt.hex` for people and wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseToken {
@@ -157,6 +183,22 @@ mod tests {
         for bad in ["", "1", "1.2", "1.2.3.4", "a.b.c", "1.-1.0"] {
             assert!(bad.parse::<LeaseToken>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_instant_is_written_as_people_and_programs_read_it() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_210_096, "2024-02-29T12:34:56Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(Timestamp(seconds * 1_000_000).to_string(), text);
+        }
+        assert_eq!(Timestamp(1_999_999).to_string(), "1970-01-01T00:00:01Z");
     }
 
     #[test]

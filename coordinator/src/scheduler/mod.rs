@@ -8,6 +8,7 @@ mod error;
 mod history;
 mod lifecycle;
 mod live;
+mod obstacle;
 mod outcome;
 mod prepare;
 mod work;

@@ -11,18 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::comparison::{NextRound, Spec, corrupt};
 use super::engine::{Engine, check_request_id};
 use super::error::EngineError;
+use super::obstacle::obstacle;
 use super::outcome;
 use super::prepare::{self, Described};
 use crate::storage::{
-    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialFilter,
-    TrialRecord, WorkerRecord,
+    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialRecord,
+    WorkerRecord,
 };
 
 /// Studies looked at for one worker.
 const MAX_STUDIES: u32 = 1_000;
-
-/// Trials of clients that are looked at, and named, for one study.
-const MAX_UNTOLD: u32 = 100;
 
 /// Longest a worker may wait for a job in one call.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -155,8 +153,7 @@ impl Engine {
             let Some(benchmark) = study.config.benchmark.clone().filter(|_| !study.state.is_ended()) else {
                 continue;
             };
-            let obstacle = obstacle(&study, &benchmark, worker);
-            if let Some(obstacle) = obstacle {
+            if let Some(obstacle) = obstacle(&study, &benchmark, worker) {
                 if !obstacles.contains(&obstacle) {
                     obstacles.push(obstacle);
                 }
@@ -342,42 +339,6 @@ impl Engine {
     pub async fn workers(&self, after: &WorkerId, limit: u32) -> Result<Vec<WorkerRecord>, EngineError> {
         Ok(self.store.workers(after, limit).await?)
     }
-
-    /// Which trials of clients keep a study from its end, whose search is over but for running trials; none while
-    /// anything is leased.
-    pub(super) async fn untold(&self, record: &StudyRecord) -> Result<Vec<String>, EngineError> {
-        let filter = TrialFilter { states: vec![TrialState::Running], limit: MAX_UNTOLD, ..TrialFilter::default() };
-        let running = self.store.trials(record.id, &filter).await?;
-        if running.iter().any(|trial| !trial.is_held()) {
-            return Ok(Vec::new());
-        }
-        let name = &record.name;
-        Ok(running
-            .iter()
-            .map(|trial| {
-                let number = trial.number;
-                format!(
-                    "trial {number} is held by a client and has not been told; `fleetune trial show {name} {number}` \
-                     shows it"
-                )
-            })
-            .collect())
-    }
-
-    /// Why no known worker gets a trial of `study`; empty when one does, or when no worker is needed.
-    pub(super) async fn obstacles_of_all(&self, study: &StudyRecord) -> Result<Vec<String>, EngineError> {
-        let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| !study.state.is_ended()) else {
-            return Ok(Vec::new());
-        };
-        let mut found = Vec::new();
-        for worker in self.store.workers(&WorkerId(String::new()), MAX_STUDIES).await? {
-            match obstacle(study, benchmark, &worker) {
-                None => return Ok(Vec::new()),
-                Some(obstacle) => found.push(obstacle),
-            }
-        }
-        Ok(found)
-    }
 }
 
 /// A started trial as an assignment, while its first lease holds.
@@ -385,29 +346,4 @@ fn started_work(study: &StudyRecord, benchmark: Benchmark, started: Started) -> 
     let lease = started.lease?;
     let work = Work::Trial(Box::new(started.trial));
     Some(Assignment { lease, study: study.name.clone(), benchmark, pin: study.pin.clone(), work })
-}
-
-/// Why `worker` gets no job of `study`.
-fn obstacle(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
-    let (study_name, name) = (&study.name, &worker.name);
-    let Some(engine) = worker.executors.get(&benchmark.executor) else {
-        return Some(format!(
-            "study `{study_name}` needs the executor `{}`, which worker `{name}` does not have",
-            benchmark.executor
-        ));
-    };
-    let pin = study.pin.as_ref()?;
-    if pin.engine != *engine {
-        return Some(format!(
-            "study `{study_name}` is pinned to the engine `{}`, but worker `{name}` has `{engine}`",
-            pin.engine
-        ));
-    }
-    let class = worker.labels.get("class").cloned().unwrap_or_else(|| worker.inventory.device_class());
-    (pin.device_class != class).then(|| {
-        format!(
-            "study `{study_name}` is pinned to the device class `{}`, but worker `{name}` is `{class}`",
-            pin.device_class
-        )
-    })
 }

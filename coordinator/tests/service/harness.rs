@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::{Coordinator, transport};
 use fleetune_proto::reason::{REASON_KEY, Reason};
 use fleetune_proto::v1;
+use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tonic::transport::Channel;
 pub struct Server {
     pub studies: StudyServiceClient<Channel>,
     pub workers: WorkerServiceClient<Channel>,
+    pub fleet: FleetServiceClient<Channel>,
     stop: CancellationToken,
 }
 
@@ -50,7 +52,12 @@ impl Server {
         let stop = CancellationToken::new();
         let coordinator = Coordinator::start(url, options, stop.clone()).await.unwrap();
         let channel = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();
-        Self { studies: StudyServiceClient::new(channel.clone()), workers: WorkerServiceClient::new(channel), stop }
+        Self {
+            studies: StudyServiceClient::new(channel.clone()),
+            workers: WorkerServiceClient::new(channel.clone()),
+            fleet: FleetServiceClient::new(channel),
+            stop,
+        }
     }
 
     pub async fn create(&mut self, name: &str, config: v1::StudyConfig) -> Result<v1::Study, Status> {
@@ -134,6 +141,14 @@ pub fn parameter(name: &str, distribution: v1::Distribution) -> v1::Parameter {
 
 pub fn value(int: i64) -> v1::Value {
     v1::Value { kind: Some(v1::value::Kind::Int(int)) }
+}
+
+/// Until the lease has run out by the clock that rules it, which is this machine's.
+pub async fn run_out(lease: &v1::Lease) {
+    let end = SystemTime::try_from(lease.expires_at.unwrap()).unwrap() + Duration::from_millis(1);
+    while let Ok(left) = end.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left).await;
+    }
 }
 
 /// A study whose clients measure themselves: minimise over an integer and a float.

@@ -1,13 +1,14 @@
 //! Clients that lease what they ask for: shell loops and the like, which may die between ask and tell.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_proto::reason::Reason;
 use fleetune_proto::v1;
 use tonic::Status;
 
-use super::harness::{Server, config, database, fresh_id, reason};
+use super::harness::{Server, config, database, fresh_id, reason, run_out};
+use super::machine::{self, awaited_job, prepared};
 
 /// With a short delay after the start.
 async fn start(url: &str) -> Server {
@@ -44,14 +45,6 @@ async fn tell(server: &mut Server, number: i64, value: f64, lease: &v1::Lease) -
         ..v1::TellRequest::default()
     };
     Ok(server.studies.tell(request).await?.into_inner().trial.unwrap())
-}
-
-/// Until the lease has run out by the clock that rules it, which is this machine's.
-async fn run_out(lease: &v1::Lease) {
-    let end = SystemTime::try_from(lease.expires_at.unwrap()).unwrap() + Duration::from_millis(1);
-    while let Ok(left) = end.duration_since(SystemTime::now()) {
-        tokio::time::sleep(left).await;
-    }
 }
 
 #[tokio::test]
@@ -210,4 +203,17 @@ async fn what_was_taken_over_is_given_though_the_budget_is_used_up() {
     tell(&mut server, 1, 1.0, &given[0].1).await.unwrap();
     assert_eq!(server.study("s").await.state(), v1::StudyState::Finished);
     assert_eq!(reason(&ask(&mut server, request(1, 1, "b")).await.unwrap_err()), Reason::StudyFinished);
+}
+
+#[tokio::test]
+async fn in_a_study_with_a_benchmark_a_lost_trial_goes_to_a_worker() {
+    let (_folder, url) = database();
+    let mut server = start(&url).await;
+    prepared(&mut server, 9, false).await;
+    let (trial, lost) = ask_one(&mut server, "a").await;
+    assert_eq!((trial.number, lost.attempt), (0, 1));
+    run_out(&lost).await;
+    assert_eq!(ask_one(&mut server, "a").await.0.number, 1);
+    let again = awaited_job(&mut server, 'a').await;
+    assert_eq!((machine::trial(&again).0, again.lease.unwrap().attempt), (0, 2));
 }

@@ -1,145 +1,13 @@
-//! Workers as the coordinator sees them: describe, trials, comparison; leases lost and returned; machines that differ.
+//! Workers as the coordinator sees them: describe, trials, comparison; leases lost and returned.
 
-use std::collections::BTreeMap;
-
-use fleetune_core::inventory::Cpu;
-use fleetune_core::{Inventory, Workload};
-use fleetune_model::ModelMetadata;
 use fleetune_proto::reason::Reason;
 use fleetune_proto::v1;
 
-use super::harness::{Server, database, fresh_id, reason};
-
-const ENGINE: &str = "scripted 1";
-
-fn inventory() -> Inventory {
-    Inventory {
-        os: "linux".to_owned(),
-        host: "h".to_owned(),
-        boot_id: "b".to_owned(),
-        cpu: Cpu { model: "cpu".to_owned(), physical_cores: 4, logical_cpus: 8 },
-        ram_mib: 16_384,
-        ..Inventory::default()
-    }
-}
-
-fn model_config(trials: u32, confirm: bool) -> v1::StudyConfig {
-    let workload = Workload { prompt: 64, gen_tokens: 16, repetitions: 2, warmup: 1 };
-    v1::StudyConfig {
-        directions: vec![v1::Direction::Maximize.into()],
-        budget: Some(v1::Budget { trials: Some(trials), ..v1::Budget::default() }),
-        benchmark: Some(v1::Benchmark {
-            model: "m.gguf".to_owned(),
-            executor: "llama-cpp".to_owned(),
-            workload: Some(v1::Workload {
-                prompt: workload.prompt,
-                r#gen: workload.gen_tokens,
-                repetitions: workload.repetitions,
-                warmup: workload.warmup,
-            }),
-            objective: v1::Objective::Decode.into(),
-            timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-            confirm,
-            ..v1::Benchmark::default()
-        }),
-        ..v1::StudyConfig::default()
-    }
-}
-
-fn worker_id(name: char) -> String {
-    std::iter::repeat_n(name, 32).collect()
-}
-
-async fn register(server: &mut Server, name: char, engine: &str) {
-    let request = v1::RegisterRequest {
-        worker_id: worker_id(name),
-        name: name.to_string(),
-        inventory_json: serde_json::to_string(&inventory()).unwrap(),
-        executors: [("llama-cpp".to_owned(), engine.to_owned())].into(),
-        ..v1::RegisterRequest::default()
-    };
-    server.workers.register(request).await.unwrap();
-}
-
-async fn acquire(server: &mut Server, name: char) -> v1::AcquireResponse {
-    acquire_as(server, name, fresh_id()).await
-}
-
-async fn acquire_as(server: &mut Server, name: char, request_id: String) -> v1::AcquireResponse {
-    let request = v1::AcquireRequest { worker_id: worker_id(name), request_id, ..v1::AcquireRequest::default() };
-    server.workers.acquire(request).await.unwrap().into_inner()
-}
-
-async fn job(server: &mut Server, name: char) -> v1::Job {
-    let mut acquired = acquire(server, name).await;
-    assert_eq!(acquired.jobs.len(), 1, "{:?}", acquired.obstacles);
-    acquired.jobs.remove(0)
-}
-
-fn token(job: &v1::Job) -> String {
-    job.lease.as_ref().unwrap().token.clone()
-}
-
-async fn finish(server: &mut Server, job: &v1::Job, outcome: v1::finish_request::Outcome, samples: &[f64]) {
-    let decode = v1::MetricSamples { metric: "decode_tok_s".to_owned(), values: samples.to_vec() };
-    let detail = v1::AttemptDetail { samples: vec![decode], ..v1::AttemptDetail::default() };
-    let request = v1::FinishRequest { lease_token: token(job), outcome: Some(outcome), detail: Some(detail) };
-    server.workers.finish(request).await.unwrap();
-}
-
-fn description() -> v1::finish_request::Outcome {
-    let model = ModelMetadata {
-        architecture: "llama".to_owned(),
-        block_count: 4,
-        context_length: 4096,
-        embedding_length: 256,
-        head_count: 8,
-        head_count_kv: 4,
-        tensor_bytes: 1 << 21,
-        file_bytes: 1 << 21,
-        ..ModelMetadata::default()
-    };
-    v1::finish_request::Outcome::Described(v1::Description {
-        model_json: serde_json::to_string(&model).unwrap(),
-        inventory_json: serde_json::to_string(&inventory()).unwrap(),
-        pin: Some(v1::Pin {
-            model_hash: "hash".to_owned(),
-            executor: "llama-cpp".to_owned(),
-            engine: ENGINE.to_owned(),
-            device_class: inventory().device_class(),
-        }),
-        ..v1::Description::default()
-    })
-}
-
-fn complete() -> v1::finish_request::Outcome {
-    let state = v1::TrialState::Complete.into();
-    v1::finish_request::Outcome::Trial(v1::TrialOutcome { state, failure: None, seconds: 1.0 })
-}
-
-/// A study whose model is described, with worker `a`.
-async fn prepared(server: &mut Server, trials: u32, confirm: bool) {
-    server.create("s", model_config(trials, confirm)).await.unwrap();
-    register(server, 'a', ENGINE).await;
-    let describe = job(server, 'a').await;
-    assert!(matches!(describe.work, Some(v1::job::Work::Describe(_))));
-    finish(server, &describe, description(), &[]).await;
-}
-
-fn trial(job: &v1::Job) -> (i64, BTreeMap<String, v1::Value>) {
-    match &job.work {
-        Some(v1::job::Work::Trial(trial)) => (trial.number, trial.params.clone()),
-        other => panic!("no trial: {other:?}"),
-    }
-}
-
-/// Decode speed by thread count alone: more threads, more speed.
-fn speed(params: &BTreeMap<String, v1::Value>) -> f64 {
-    match params["n_threads"].kind {
-        Some(v1::value::Kind::Int(threads)) => 10.0 * threads as f64,
-        _ => panic!("n_threads is no integer"),
-    }
-}
+use super::harness::{Server, database, reason};
+use super::machine::{
+    ENGINE, acquire_as, complete, description, finish, job, measure, model_config, prepared, register, speed, token,
+    trial, worker_id,
+};
 
 fn comparison(job: &v1::Job) -> &v1::ComparisonJob {
     match &job.work {
@@ -173,15 +41,6 @@ async fn compare(server: &mut Server, job: &v1::Job) -> u32 {
         rounds += 1;
     }
     rounds
-}
-
-/// Runs `count` trials.
-async fn measure(server: &mut Server, count: u32) {
-    for _ in 0..count {
-        let job = job(server, 'a').await;
-        let (_, params) = trial(&job);
-        finish(server, &job, complete(), &[speed(&params), speed(&params) + 1.0]).await;
-    }
 }
 
 async fn give_trials(server: &mut Server, trials: u32) -> v1::Study {
@@ -387,39 +246,6 @@ async fn a_cancelled_trial_is_over_and_its_worker_hears_of_it() {
     let request = v1::HeartbeatRequest { worker_id: worker_id('a'), tokens: vec![token(&job)] };
     let beat = server.workers.heartbeat(request).await.unwrap().into_inner();
     assert_eq!(beat.leases[0].state(), v1::LeaseState::Cancelled);
-}
-
-#[tokio::test]
-async fn another_engine_gets_nothing_and_the_study_says_why() {
-    let (_folder, url) = database();
-    let mut server = Server::start(&url).await;
-    prepared(&mut server, 5, false).await;
-    register(&mut server, 'b', "scripted 2").await;
-    let refused = acquire(&mut server, 'b').await;
-    assert_eq!(refused.jobs, []);
-    assert!(refused.obstacles[0].contains("pinned to the engine `scripted 1`"), "{:?}", refused.obstacles);
-    // Worker `a` fits, so there is no obstacle for the study as a whole.
-    assert_eq!(server.study("s").await.obstacles, Vec::<String>::new());
-    register(&mut server, 'a', "scripted 3").await;
-    assert_eq!(server.study("s").await.obstacles.len(), 2);
-}
-
-#[tokio::test]
-async fn a_trial_that_a_client_never_told_is_named_as_what_keeps_the_study_open() {
-    let (_folder, url) = database();
-    let mut server = Server::start(&url).await;
-    prepared(&mut server, 2, false).await;
-    let held = server.ask("s", 1).await.unwrap()[0].number;
-    let job = job(&mut server, 'a').await;
-    // A leased trial still runs, so the study does not wait for the client alone.
-    assert_eq!(server.study("s").await.obstacles, Vec::<String>::new());
-    finish(&mut server, &job, complete(), &[1.0, 1.0]).await;
-    let obstacles = server.study("s").await.obstacles;
-    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
-    assert!(obstacles[0].starts_with("trial 0 is held by a client and has not been told"), "{obstacles:?}");
-    server.tell("s", held, 1.0).await.unwrap();
-    let study = server.study("s").await;
-    assert_eq!((study.state(), study.obstacles), (v1::StudyState::Finished, Vec::new()));
 }
 
 #[tokio::test]

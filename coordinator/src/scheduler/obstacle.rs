@@ -1,0 +1,162 @@
+//! Why nobody works on a study: which worker gets what, and what a person could do about it.
+
+use fleetune_core::study::{Benchmark, Pin};
+use fleetune_core::{StudyState, TrialState, WorkerId};
+
+use super::engine::Engine;
+use super::error::EngineError;
+use crate::storage::{StudyRecord, TrialFilter, WorkerRecord};
+
+/// Trials of clients that are looked at, and named, for one study.
+const MAX_UNTOLD: u32 = 100;
+
+/// Workers looked at in one read.
+const PAGE: u32 = 100;
+
+/// Sentences about one study.
+const MAX_NAMED: usize = 10;
+
+/// What there is to say where no worker was ever seen.
+const NOBODY: &str = "no worker has registered; `fleetune worker run --server URL --models DIR` starts one";
+
+impl Engine {
+    /// Which trials of clients keep a study from its end, whose search is over but for running trials; none while
+    /// anything is leased.
+    pub(super) async fn untold(&self, record: &StudyRecord) -> Result<Vec<String>, EngineError> {
+        let filter = TrialFilter { states: vec![TrialState::Running], limit: MAX_UNTOLD, ..TrialFilter::default() };
+        let running = self.store.trials(record.id, &filter).await?;
+        if running.iter().any(|trial| !trial.is_held()) {
+            return Ok(Vec::new());
+        }
+        let name = &record.name;
+        Ok(running
+            .iter()
+            .map(|trial| {
+                let number = trial.number;
+                format!(
+                    "trial {number} is held by a client and has not been told; `fleetune trial show {name} {number}` \
+                     shows it"
+                )
+            })
+            .collect())
+    }
+
+    /// Why no worker does anything for `study`; empty when one may, or when none is needed.
+    pub(super) async fn obstacles_of_all(&self, study: &StudyRecord) -> Result<Vec<String>, EngineError> {
+        let needs_workers = matches!(study.state, StudyState::Preparing | StudyState::Active | StudyState::Confirming);
+        let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| needs_workers) else {
+            return Ok(Vec::new());
+        };
+        let patience = self.options.lease_ttl + self.options.heartbeat_every;
+        let mut misfits = Vec::new();
+        let mut silent = Vec::new();
+        let mut after = WorkerId(String::new());
+        loop {
+            let page = self.store.workers(&after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id.clone();
+            for worker in page {
+                let obstacle = obstacle(study, benchmark, &worker);
+                if self.now().since(worker.last_seen) > patience {
+                    silent.push((worker.last_seen, worker.name, obstacle.is_none()));
+                } else if let Some(obstacle) = obstacle {
+                    misfits.push(obstacle);
+                } else {
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        // Where somebody is there, silence of those that could do nothing either is no news.
+        silent.retain(|&(_, _, fits)| fits || misfits.is_empty());
+        silent.sort_unstable_by(|one, other| other.cmp(one));
+        misfits.extend(silent.into_iter().map(|(last_seen, name, _)| {
+            format!("worker `{name}` has been silent since {last_seen}; `fleetune worker run` on its machine starts it")
+        }));
+        if misfits.is_empty() {
+            misfits.push(NOBODY.to_owned());
+        }
+        if misfits.len() > MAX_NAMED {
+            let more = misfits.len() - MAX_NAMED;
+            misfits.truncate(MAX_NAMED);
+            misfits.push(format!("{more} more workers cannot either"));
+        }
+        Ok(misfits)
+    }
+}
+
+/// Why `worker` gets no job of `study`.
+pub(super) fn obstacle(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
+    let misfit = executor(study, benchmark, worker).or_else(|| match &study.pin {
+        Some(pin) => device(study, pin, worker).or_else(|| pinned_model(study, benchmark, pin, worker)),
+        None => named_model(study, benchmark, worker),
+    });
+    misfit.or_else(|| {
+        let name = &worker.name;
+        worker
+            .draining
+            .then(|| format!("worker `{name}` is draining; `fleetune worker resume {name}` lets it take jobs again"))
+    })
+}
+
+fn executor(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
+    let (study, name, wanted) = (&study.name, &worker.name, &benchmark.executor);
+    (!worker.executors.contains_key(wanted))
+        .then(|| format!("study `{study}` needs the executor `{wanted}`, which worker `{name}` does not have"))
+}
+
+fn device(study: &StudyRecord, pin: &Pin, worker: &WorkerRecord) -> Option<String> {
+    let (study, name) = (&study.name, &worker.name);
+    let engine = worker.executors.get(&pin.executor).map_or("", String::as_str);
+    if pin.engine != engine {
+        return Some(format!(
+            "study `{study}` is pinned to the engine `{}`, but worker `{name}` has `{engine}`",
+            pin.engine
+        ));
+    }
+    let class = worker.labels.get("class").cloned().unwrap_or_else(|| worker.inventory.device_class());
+    (pin.device_class != class).then(|| {
+        format!(
+            "study `{study}` is pinned to the device class `{}`, but worker `{name}` is `{class}`",
+            pin.device_class
+        )
+    })
+}
+
+/// A description needs a file of the name that the study gives.
+fn named_model(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
+    let (study, model, name) = (&study.name, &benchmark.model, &worker.name);
+    (!tells_nothing(worker) && !worker.models.iter().any(|visible| visible.is_called(model))).then(|| {
+        format!(
+            "study `{study}` needs the model `{model}`, which worker `{name}` does not see; put it into one of its \
+             `--models` folders"
+        )
+    })
+}
+
+/// Everything after it needs the very file that was described, whatever it is called.
+fn pinned_model(study: &StudyRecord, benchmark: &Benchmark, pin: &Pin, worker: &WorkerRecord) -> Option<String> {
+    let (study, model, name, hash) = (&study.name, &benchmark.model, &worker.name, &pin.model_hash);
+    if tells_nothing(worker) || worker.models.iter().any(|visible| visible.hash == *hash) {
+        return None;
+    }
+    let what = format!("study `{study}` needs the model `{model}` with the hash {}", short(hash));
+    let other = worker.models.iter().find(|visible| visible.is_called(model));
+    Some(match other {
+        None => format!("{what}, which worker `{name}` does not see; put it into one of its `--models` folders"),
+        Some(other) => format!(
+            "{what}, but what worker `{name}` has of that name is another file, with the hash {}; put the one that \
+             was measured into one of its `--models` folders",
+            short(&other.hash)
+        ),
+    })
+}
+
+/// Whether the worker names no models at all, as those of an older version do not: it is taken to see everything.
+fn tells_nothing(worker: &WorkerRecord) -> bool {
+    worker.models.is_empty()
+}
+
+/// Enough of a hash to tell files apart.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
