@@ -25,7 +25,8 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
     let connection = connect(config).await?;
-    let agent = Agent::new(agent_config(args, config)?, connection.channel.clone()).await.map_err(no_worker)?;
+    let agent =
+        Agent::new(agent_config(args, config, &options)?, connection.channel.clone()).await.map_err(no_worker)?;
     let mut client = Client::new(connection.channel.clone());
     let name = match &args.study {
         Some(name) => name.clone(),
@@ -50,12 +51,12 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     exit
 }
 
-fn agent_config(args: &TuneArgs, config: &Config) -> CliResult<AgentConfig> {
+fn agent_config(args: &TuneArgs, config: &Config, options: &Options) -> CliResult<AgentConfig> {
     let configured = (!config.runner.is_empty()).then(|| config.runner.clone().into());
     Ok(AgentConfig {
         data_dir: data_folder()?.join("worker"),
         runner: args.runner.clone().or(configured),
-        allow_any_path: true,
+        model_files: vec![options.model.clone()],
         ..AgentConfig::default()
     })
 }
