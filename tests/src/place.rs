@@ -44,6 +44,19 @@ impl Place {
         self
     }
 
+    /// The same place, with llama.cpp.
+    ///
+    /// # Panics
+    /// When `FLEETUNE_RUNNER` names no runner.
+    #[must_use]
+    pub fn with_llama(self) -> Self {
+        let runner = std::env::var_os("FLEETUNE_RUNNER").map(PathBuf::from).filter(|path| path.is_file());
+        let runner = runner.expect(
+            "this test needs llama.cpp: `make setup` builds the runner, and `make test` names it in FLEETUNE_RUNNER",
+        );
+        self.with_runner(std::path::absolute(runner).expect("the path is not empty"))
+    }
+
     /// The path of `name` in this place.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

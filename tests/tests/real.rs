@@ -1,21 +1,10 @@
 //! The real engine on a tiny model with random weights.
 
-use std::path::PathBuf;
-
 use fleetune_tests::trials::rows;
 use fleetune_tests::{Place, place, until};
 use serde_json::Value;
 
 const SMALL: [&str; 8] = ["--trials", "4", "--reps", "2", "--prompt", "32", "--gen", "8"];
-
-/// A place whose searches use llama.cpp.
-fn real_place() -> Place {
-    let runner = std::env::var_os("FLEETUNE_RUNNER").map(PathBuf::from).filter(|path| path.is_file());
-    let runner = runner.expect(
-        "these tests need llama.cpp: `make setup` builds the runner, and `make test` names it in FLEETUNE_RUNNER",
-    );
-    place!().with_runner(std::path::absolute(runner).expect("the path is not empty"))
-}
 
 /// A search of what matters on this machine, as a user starts it.
 fn tune(place: &Place, storage: &str, more: &[&str]) -> Vec<String> {
@@ -31,7 +20,7 @@ fn run(place: &Place, words: &[String]) -> fleetune_tests::Done {
 
 #[test]
 fn real_search_ends_with_a_table_and_a_command_line() {
-    let place = real_place();
+    let place = place!().with_llama();
     place.run(&["model", "synth", "--size", "tiny", "-o", "synth.gguf"]).ok().prints("wrote synth.gguf");
     let storage = place.sqlite("a.db");
     let mut words = tune(&place, &storage, &[]);
@@ -61,7 +50,7 @@ fn real_search_ends_with_a_table_and_a_command_line() {
 
 #[test]
 fn json_answer_has_the_documented_keys() {
-    let place = real_place();
+    let place = place!().with_llama();
     let storage = place.sqlite("a.db");
     let best = run(&place, &tune(&place, &storage, &["--no-confirm", "--format", "json"])).ok().json();
     let has = |value: &Value, keys: &[&str]| {
@@ -86,7 +75,7 @@ fn json_answer_has_the_documented_keys() {
 
 #[test]
 fn killed_real_search_leaves_no_engine_behind_and_goes_on() {
-    let place = real_place();
+    let place = place!().with_llama();
     let storage = place.sqlite("a.db");
     // Repetitions enough to be at work when it is killed.
     let words = tune(&place, &storage, &["--no-confirm"]);
