@@ -54,6 +54,8 @@ pub struct StudyView {
     pub baseline_note: String,
     /// Why no worker gets a trial.
     pub obstacles: Vec<String>,
+    /// Why workers that are at work get none of its trials while others do.
+    pub left_out: Vec<String>,
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub created_at_us: i64,
 }

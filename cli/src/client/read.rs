@@ -59,6 +59,7 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         pin: wire.pin.map(convert::pin),
         baseline_note: note["baseline_note"].as_str().unwrap_or_default().to_owned(),
         obstacles: wire.obstacles,
+        left_out: wire.left_out,
         created_at_us: wire.created_at.as_ref().map_or(0, |at| convert::timestamp(at).0),
     })
 }

@@ -84,6 +84,9 @@ pub fn study(study: &StudyView) -> String {
     for obstacle in &study.obstacles {
         text.push_str(&format!("\n\nno worker gets a trial: {obstacle}"));
     }
+    for worker in &study.left_out {
+        text.push_str(&format!("\n\nleft out: {worker}"));
+    }
     text
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use super::error::EngineError;
 use super::history::TrialCounts;
 use super::live::{LiveStudy, MAX_CONFLICTS, Verification};
+use super::obstacle::Staffing;
 use super::outcome::{self, Tell};
 use crate::storage::{
     AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StoreError, StudyRecord, StudyUpdate, TrialFilter,
@@ -100,6 +101,8 @@ pub struct StudySummary {
     pub spent_s: f64,
     /// Why no worker gets a trial of it, and what keeps it from its end, a sentence each.
     pub obstacles: Vec<String>,
+    /// Why workers that are at work get none of its trials while others do, a sentence each.
+    pub left_out: Vec<String>,
 }
 
 impl Engine {
@@ -209,7 +212,7 @@ impl Engine {
         let mut live = live.lock().await;
         live.catch_up().await?;
         let history = live.history();
-        let mut obstacles = self.obstacles_of_all(live.record()).await?;
+        let Staffing { mut obstacles, left_out } = self.staffing(live.record()).await?;
         // Where clients measure everything, waiting for them is no obstacle.
         if live.awaits_running() && live.record().config.benchmark.is_some() {
             obstacles.extend(self.untold(live.record()).await?);
@@ -219,6 +222,7 @@ impl Engine {
             counts: history.counts(),
             spent_s: history.spent_s(),
             obstacles,
+            left_out,
         })
     }
 

@@ -19,6 +19,15 @@ const MAX_NAMED: usize = 10;
 /// What there is to say where no worker was ever seen.
 const NOBODY: &str = "no worker has registered; `fleetune worker run --server URL --models DIR` starts one";
 
+/// Which workers a study goes without, a sentence each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Staffing {
+    /// Why nobody works on it; empty when somebody may.
+    pub obstacles: Vec<String>,
+    /// Why others that are at work get nothing of it.
+    pub left_out: Vec<String>,
+}
+
 impl Engine {
     /// Which trials of clients keep a study from its end, whose search is over but for running trials; none while
     /// anything is leased.
@@ -41,15 +50,16 @@ impl Engine {
             .collect())
     }
 
-    /// Why no worker does anything for `study`; empty when one may, or when none is needed.
-    pub(super) async fn obstacles_of_all(&self, study: &StudyRecord) -> Result<Vec<String>, EngineError> {
+    /// Who works on `study` and who does not; says nothing when no worker is needed.
+    pub(super) async fn staffing(&self, study: &StudyRecord) -> Result<Staffing, EngineError> {
         let needs_workers = matches!(study.state, StudyState::Preparing | StudyState::Active | StudyState::Confirming);
         let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| needs_workers) else {
-            return Ok(Vec::new());
+            return Ok(Staffing::default());
         };
         let patience = self.options.lease_ttl + self.options.heartbeat_every;
         let mut misfits = Vec::new();
         let mut silent = Vec::new();
+        let mut fits = false;
         let mut after = WorkerId(String::new());
         loop {
             let page = self.store.workers(&after, PAGE).await?;
@@ -62,9 +72,12 @@ impl Engine {
                 } else if let Some(obstacle) = obstacle {
                     misfits.push(obstacle);
                 } else {
-                    return Ok(Vec::new());
+                    fits = true;
                 }
             }
+        }
+        if fits {
+            return Ok(Staffing { left_out: some_of(misfits), obstacles: Vec::new() });
         }
         // Where somebody is there, silence of those that could do nothing either is no news.
         silent.retain(|&(_, _, fits)| fits || misfits.is_empty());
@@ -75,13 +88,18 @@ impl Engine {
         if misfits.is_empty() {
             misfits.push(NOBODY.to_owned());
         }
-        if misfits.len() > MAX_NAMED {
-            let more = misfits.len() - MAX_NAMED;
-            misfits.truncate(MAX_NAMED);
-            misfits.push(format!("{more} more workers cannot either"));
-        }
-        Ok(misfits)
+        Ok(Staffing { obstacles: some_of(misfits), left_out: Vec::new() })
     }
+}
+
+/// The first sentences, and how many more there are.
+fn some_of(mut sentences: Vec<String>) -> Vec<String> {
+    if sentences.len() > MAX_NAMED {
+        let more = sentences.len() - MAX_NAMED;
+        sentences.truncate(MAX_NAMED);
+        sentences.push(format!("{more} more workers cannot either"));
+    }
+    sentences
 }
 
 /// Why `worker` gets no job of `study`.

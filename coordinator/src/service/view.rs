@@ -33,6 +33,7 @@ pub fn study(summary: &StudySummary) -> v1::Study {
         obstacles: summary.obstacles.clone(),
         spent_s: summary.spent_s,
         parent: String::new(),
+        left_out: summary.left_out.clone(),
     }
 }
 
