@@ -3,6 +3,7 @@
 mod service {
     pub mod ask;
     pub mod fit;
+    pub mod fleet;
     pub mod harness;
     pub mod lease;
     pub mod machine;

@@ -116,6 +116,7 @@ conformance! {
         a_released_trial_survives_a_reboot
         without_boot_ids_nobody_crashed
         draining_is_told_by_heartbeat
+        what_a_worker_holds_is_told_until_it_is_lost_or_over
         an_unknown_worker_is_told_so;
     comparisons:
         a_comparison_confirms_the_study

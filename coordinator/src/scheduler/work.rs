@@ -15,8 +15,8 @@ use super::obstacle::obstacle;
 use super::outcome;
 use super::prepare::{self, Described};
 use crate::storage::{
-    Claimed, Heartbeat, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord, TrialRecord,
-    WorkerRecord,
+    Claimed, Heartbeat, HeldJob, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord,
+    TrialRecord, WorkerRecord,
 };
 
 /// Studies looked at for one worker.
@@ -333,6 +333,11 @@ impl Engine {
         let worker = self.store.drain_worker(worker, draining).await?;
         self.changed();
         Ok(worker)
+    }
+
+    /// What the worker holds leases of.
+    pub async fn held_by(&self, worker: &WorkerId) -> Result<Vec<HeldJob>, EngineError> {
+        Ok(self.store.held_by(worker).await?)
     }
 
     /// Workers by id.

@@ -12,6 +12,12 @@ use crate::storage::{StoreError, WorkerRecord};
 /// Workers and studies looked at for a status or a name.
 const MAX_LISTED: u32 = 10_000;
 
+/// Digits of an id that may stand for it.
+const MIN_PREFIX: usize = 6;
+
+/// Workers named in one refusal.
+const MAX_NAMED: usize = 10;
+
 /// FleetService over an engine.
 pub struct FleetApi {
     engine: Engine,
@@ -32,10 +38,32 @@ impl FleetApi {
         view::worker(worker, self.is_alive(worker))
     }
 
+    /// The worker with this id, this name, or an id that begins so.
     async fn find(&self, wanted: &str) -> Result<WorkerRecord, Status> {
         let all = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
-        let found = all.into_iter().find(|worker| worker.id.0 == wanted || worker.name == wanted);
-        found.ok_or_else(|| refused(StoreError::WorkerNotFound(wanted.to_owned()).into()))
+        if let Some(worker) = all.iter().find(|worker| worker.id.0 == wanted) {
+            return Ok(worker.clone());
+        }
+        let mut found: Vec<_> = all.iter().filter(|worker| worker.name == wanted).collect();
+        let mut what = "this name";
+        if found.is_empty() && wanted.len() >= MIN_PREFIX {
+            found = all.iter().filter(|worker| worker.id.0.starts_with(wanted)).collect();
+            what = "an id that begins so";
+        }
+        match found[..] {
+            [] => Err(refused(StoreError::WorkerNotFound(wanted.to_owned()).into())),
+            [worker] => Ok(worker.clone()),
+            [first, ..] => {
+                let ids: Vec<_> = found.iter().take(MAX_NAMED).map(|worker| format!("`{}`", worker.id)).collect();
+                let more = if found.len() > MAX_NAMED { ", …" } else { "" };
+                let why = format!("{} workers have {what}: {}{more}", found.len(), ids.join(", "));
+                Err(refused(EngineError::Invalid {
+                    what: format!("worker `{wanted}`"),
+                    why,
+                    hint: Some(format!("give an id instead, such as `{}`", first.id)),
+                }))
+            }
+        }
     }
 }
 
@@ -60,7 +88,9 @@ impl FleetService for FleetApi {
 
     async fn get_worker(&self, request: Request<v1::GetWorkerRequest>) -> Answer<v1::GetWorkerResponse> {
         let worker = self.find(&request.into_inner().worker).await?;
-        Ok(Response::new(v1::GetWorkerResponse { worker: Some(self.view(&worker)) }))
+        let held = self.engine.held_by(&worker.id).await.map_err(refused)?;
+        let worker = v1::Worker { jobs: held.iter().map(view::held_job).collect(), ..self.view(&worker) };
+        Ok(Response::new(v1::GetWorkerResponse { worker: Some(worker) }))
     }
 
     async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {

@@ -6,7 +6,7 @@ use fleetune_core::measurement::AttemptDetail;
 use fleetune_proto::{convert, v1};
 
 use crate::scheduler::{Best, Comparison, StudySummary};
-use crate::storage::{AttemptRecord, Lease, Origin, TrialRecord, WorkerRecord, external};
+use crate::storage::{AttemptRecord, HeldJob, Lease, Origin, TrialRecord, WorkerRecord, external};
 
 /// A study.
 pub fn study(summary: &StudySummary) -> v1::Study {
@@ -130,6 +130,17 @@ pub fn worker(record: &WorkerRecord, alive: bool) -> v1::Worker {
         models: record.models.iter().map(convert::model_to_wire).collect(),
         alive,
         jobs: Vec::new(),
+    }
+}
+
+/// A job that a worker holds.
+pub fn held_job(held: &HeldJob) -> v1::HeldJob {
+    v1::HeldJob {
+        study: held.study.clone(),
+        kind: held.kind.as_str().to_owned(),
+        trial: held.trial.map(|number| number.0),
+        attempt: held.attempt.0,
+        expires_at: Some(convert::timestamp_to_wire(held.expires_at)),
     }
 }
 

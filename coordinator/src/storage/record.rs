@@ -2,16 +2,20 @@
 //!
 //! Plain data. The rules about it are in `operations`; rows and columns are known to the back ends alone.
 
+mod worker;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, Pin, StudyConfig};
 use fleetune_core::{
-    Attempt, Distribution, FailKind, Inventory, JobId, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp,
-    TrialId, TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
+    Attempt, Distribution, FailKind, JobId, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp, TrialId,
+    TrialNumber, TrialState, Turn, WorkerId,
 };
 use serde::{Deserialize, Serialize};
+
+pub use worker::*;
 
 /// A study as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,31 +285,6 @@ pub struct AttemptRecord {
     pub detail: serde_json::Value,
 }
 
-/// A worker as stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerRecord {
-    /// Its persistent id.
-    pub id: WorkerId,
-    /// Its name, for people.
-    pub name: String,
-    /// Labels its operator gave.
-    pub labels: BTreeMap<String, String>,
-    /// Its machine.
-    pub inventory: Inventory,
-    /// What it can run, with the engine's fingerprint each: `llama-cpp` → `…`.
-    pub executors: BTreeMap<String, String>,
-    /// Version of its program.
-    pub version: String,
-    /// Models it can read.
-    pub models: Vec<VisibleModel>,
-    /// It takes no new job.
-    pub draining: bool,
-    /// First registration.
-    pub registered_at: Timestamp,
-    /// Newest sign of life.
-    pub last_seen: Timestamp,
-}
-
 /// A study to create.
 #[derive(Clone, Debug)]
 pub struct NewStudy {
@@ -422,26 +401,6 @@ pub struct LeaseRules {
     pub max_attempts: u32,
 }
 
-/// What a heartbeat says of one lease.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LeaseStatus {
-    /// Renewed until then.
-    Renewed(Timestamp),
-    /// Another attempt owns the job, or the lease was ended: stop.
-    Lost,
-    /// The job has ended (a person cancelled it): stop.
-    Ended,
-}
-
-/// The answer to a heartbeat.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Heartbeat {
-    /// Each lease asked about, in the order asked.
-    pub leases: Vec<(LeaseToken, LeaseStatus)>,
-    /// The worker takes no new job.
-    pub draining: bool,
-}
-
 /// How a trial ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialEnd {
@@ -455,27 +414,6 @@ pub struct TrialEnd {
     pub fail: Option<(FailKind, String)>,
     /// Seconds it was measured.
     pub seconds: f64,
-}
-
-/// A worker that registers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Registration {
-    /// Its persistent id.
-    pub id: WorkerId,
-    /// Its name.
-    pub name: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its machine.
-    pub inventory: Inventory,
-    /// What it can run, with the engine's fingerprint each.
-    pub executors: BTreeMap<String, String>,
-    /// Version of its program.
-    pub version: String,
-    /// Leases it still holds (running or spooled); its others end at once.
-    pub held: Vec<LeaseToken>,
-    /// Models it can read.
-    pub models: Vec<VisibleModel>,
 }
 
 /// Whose attributes.

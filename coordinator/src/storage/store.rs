@@ -18,9 +18,9 @@ use super::operations::{
 };
 use super::queue::Queue;
 use super::record::{
-    AttemptRecord, AttributeKind, AttributeOwner, Claimed, Heartbeat, JobRecord, LeaseRules, NewStudy, NewWaiting,
-    Prepared, Registration, StartTrials, Started, StudyRecord, StudyUpdate, TrialEnd, TrialFilter, TrialRecord,
-    WorkerRecord,
+    AttemptRecord, AttributeKind, AttributeOwner, Claimed, Heartbeat, HeldJob, JobRecord, LeaseRules, NewStudy,
+    NewWaiting, Prepared, Registration, StartTrials, Started, StudyRecord, StudyUpdate, TrialEnd, TrialFilter,
+    TrialRecord, WorkerRecord,
 };
 use super::rows::Rows;
 use super::url::StorageUrl;
@@ -189,6 +189,20 @@ impl Store {
     /// At most `limit` workers with ids above `after`, by id.
     pub async fn workers(&self, after: &WorkerId, limit: u32) -> Result<Vec<WorkerRecord>, StoreError> {
         self.read().await?.workers(after, limit.min(PAGE)).await
+    }
+
+    /// What the worker holds leases of, by study.
+    pub async fn held_by(&self, worker: &WorkerId) -> Result<Vec<HeldJob>, StoreError> {
+        let mut rows = self.read().await?;
+        let mut held = Vec::new();
+        for (study, id) in rows.leases_of(worker).await? {
+            let (Some(study), Some(job)) = (rows.study(study).await?, rows.job(id).await?) else { continue };
+            let JobRecord { kind, trial, attempt, expires_at, .. } = job.record;
+            if let Some(expires_at) = expires_at.filter(|_| !job.lease_ended) {
+                held.push(HeldJob { study: study.name, kind, trial, attempt, expires_at });
+            }
+        }
+        Ok(held)
     }
 
     /// The attributes of one kind, byte for byte as they were set.

@@ -1,10 +1,10 @@
 //! Workers that register, come back after a crash or a reboot, drain.
 
-use fleetune_coordinator::storage::{AttemptState, Claimed, LeaseStatus, StoreError};
-use fleetune_core::{FailKind, TrialState, WorkerId};
+use fleetune_coordinator::storage::{AttemptState, Claimed, JobKind, LeaseStatus, StoreError};
+use fleetune_core::{Attempt, FailKind, StudyState, TrialState, WorkerId};
 use serde_json::Value;
 
-use super::harness::{Db, TTL, at, complete, fail_kind, job, registration, worker};
+use super::harness::{Db, TTL, at, complete, fail_kind, job, new_study, registration, worker};
 
 pub async fn a_worker_that_returns_keeps_its_first_registration(db: Db) {
     let first = db.store.register(registration("w", "boot", &[]), at(1)).await.unwrap();
@@ -120,4 +120,30 @@ pub async fn an_unknown_worker_is_told_so(db: Db) {
     assert!(matches!(db.store.worker(&unknown).await, Err(StoreError::WorkerNotFound(_))));
     assert!(matches!(db.store.heartbeat(&unknown, &[], TTL, at(1)).await, Err(StoreError::WorkerNotFound(_))));
     assert!(matches!(db.store.drain_worker(&unknown, true).await, Err(StoreError::WorkerNotFound(_))));
+}
+
+pub async fn what_a_worker_holds_is_told_until_it_is_lost_or_over(db: Db) {
+    let held = async |name: &str| {
+        let jobs = db.store.held_by(&worker(name)).await.unwrap();
+        jobs.into_iter().map(|job| (job.study, job.kind, job.trial, job.attempt, job.expires_at)).collect::<Vec<_>>()
+    };
+    let study = db.study("a").await;
+    let preparing = db.store.create_study(new_study("b", StudyState::Preparing), at(0)).await.unwrap();
+    let (first, token) = db.leased(&study, "w", 0).await;
+    let (second, _) = db.leased(&study, "w", 1).await;
+    job(db.claim(&preparing, "w", 2).await);
+    let mine = [
+        ("a".to_owned(), JobKind::Trial, Some(first), Attempt(1), at(30)),
+        ("a".to_owned(), JobKind::Trial, Some(second), Attempt(1), at(31)),
+        ("b".to_owned(), JobKind::Describe, None, Attempt(1), at(32)),
+    ];
+    assert_eq!(held("w").await, mine);
+    assert_eq!(held("v").await, []);
+    db.store.release(token, at(3)).await.unwrap();
+    assert_eq!(held("w").await, mine[1..]);
+    job(db.claim(&study, "v", 4).await);
+    assert_eq!(held("v").await, [("a".to_owned(), JobKind::Trial, Some(first), Attempt(2), at(34))]);
+    db.set_state(&study, StudyState::Cancelled, 5).await;
+    assert_eq!(held("w").await, mine[2..]);
+    assert_eq!(held("v").await, []);
 }
