@@ -25,7 +25,11 @@ const FITTING_DRAWS: usize = 24;
 
 /// A uniform value, as Optuna's random sampler draws it: integers and grids get half a step at each end.
 pub(crate) fn uniform(distribution: &Distribution, rng: &mut ChaCha8Rng) -> Value {
-    let u = unit(rng);
+    at(distribution, unit(rng))
+}
+
+/// The value at `u` in [0, 1] of the way through a distribution, on its own scale: for a uniform `u` a uniform value.
+pub(crate) fn at(distribution: &Distribution, u: f64) -> Value {
     match distribution {
         Distribution::Float(range) => Value::Float(float(range, u)),
         Distribution::Int(range) => Value::Int(int(range, u)),

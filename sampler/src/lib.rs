@@ -3,6 +3,7 @@
 //! No async, IO, clock or environment. Randomness is an argument, exponentials and logarithms come from `libm`, and no
 //! hash order reaches a random stream, so that the same history gives the same suggestion on every machine.
 
+pub mod analysis;
 pub mod confirmation;
 mod draw;
 mod factory;
