@@ -29,6 +29,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest answer to one call, over the time the server may wait by request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
+/// What even the last try of a call gets.
+const SHORTEST_CALL: Duration = Duration::from_secs(1);
+
 /// What a worker says of itself.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -232,7 +235,7 @@ impl Client {
     /// Says who the worker is. Tried once.
     pub async fn register(&self, registration: &Registration) -> Result<Terms, ClientError> {
         let request = wire::register(registration);
-        let answer = once(request, |request| {
+        let answer = once(CALL_LIMIT, request, |request| {
             let mut workers = self.workers.clone();
             async move { workers.register(request).await }
         })
@@ -248,15 +251,18 @@ impl Client {
         wait: Duration,
         request_id: &str,
     ) -> Result<Acquired, ClientError> {
-        let mut request = Request::new(v1::AcquireRequest {
+        let request = v1::AcquireRequest {
             worker_id: worker.0.clone(),
             max_jobs: 1,
             wait_s: wait.as_secs_f64(),
             study: study.unwrap_or_default().to_owned(),
             request_id: request_id.to_owned(),
-        });
-        request.set_timeout(wait + CALL_LIMIT);
-        let answer = self.workers.clone().acquire(request).await?.into_inner();
+        };
+        let answer = once(wait + CALL_LIMIT, request, |request| {
+            let mut workers = self.workers.clone();
+            async move { workers.acquire(request).await }
+        })
+        .await?;
         wire::acquired(answer)
     }
 
@@ -266,7 +272,7 @@ impl Client {
             worker_id: worker.0.clone(),
             tokens: tokens.iter().map(ToString::to_string).collect(),
         };
-        let answer = once(request, |request| {
+        let answer = once(CALL_LIMIT, request, |request| {
             let mut workers = self.workers.clone();
             async move { workers.heartbeat(request).await }
         })
@@ -359,26 +365,20 @@ impl Client {
         .await
         .map(|_| ())
     }
-
-    /// What the values of a study hold for; `None` before it was described.
-    pub async fn pin(&self, study: &str) -> Result<Option<Pin>, ClientError> {
-        let request = v1::GetStudyRequest { name: study.to_owned() };
-        let answer = once(request, |request| {
-            let mut studies = self.studies.clone();
-            async move { studies.get_study(request).await }
-        })
-        .await?;
-        Ok(answer.study.and_then(|study| study.pin).map(fleetune_proto::convert::pin))
-    }
 }
 
-async fn once<Q, A, F>(request: Q, call: impl FnOnce(Request<Q>) -> F) -> Result<A, ClientError>
+/// Calls once. Whatever the transport does, there is an answer within `limit`.
+async fn once<Q, A, F>(limit: Duration, request: Q, call: impl FnOnce(Request<Q>) -> F) -> Result<A, ClientError>
 where
     F: Future<Output = Result<Response<A>, Status>>,
 {
     let mut request = Request::new(request);
-    request.set_timeout(CALL_LIMIT);
-    Ok(call(request).await?.into_inner())
+    request.set_timeout(limit);
+    // A call that waits for its connection is not yet under the transport's own limit.
+    match tokio::time::timeout(limit, call(request)).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:.0?}")).into()),
+    }
 }
 
 /// Calls until there is an answer, a refusal, or `patience` is over. Only for what may be repeated.
@@ -393,7 +393,10 @@ where
     let start = tokio::time::Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        match once(request.clone(), &mut call).await {
+        // Without patience there is one call, of the usual length.
+        let left = patience.saturating_sub(start.elapsed());
+        let limit = if patience.is_zero() { CALL_LIMIT } else { left.clamp(SHORTEST_CALL, CALL_LIMIT) };
+        match once(limit, request.clone(), &mut call).await {
             // A full storage does not get room within seconds.
             Err(error) if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience => {
                 tracing::debug!(%error, "call will be tried again");

@@ -14,8 +14,8 @@ use crate::error::{CliError, CliResult};
 use crate::view::{BestView, ComparisonView, GainView, MismatchView, StudyView, TrialView, VerifyView};
 
 pub use fleet::Fleet;
-pub use llama_server::quoted;
-use llama_server::{context_note, llama_server};
+use llama_server::context_note;
+pub use llama_server::{llama_server, quoted};
 use read::{checked, incomplete, study, trial};
 
 /// Longest message that is read, bytes.

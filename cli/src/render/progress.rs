@@ -186,8 +186,10 @@ impl Progress {
                 self.say(&format!("  the coordinator does not answer: {message}"));
             }
             AgentEvent::Idle { .. } => "waiting for a trial".clone_into(&mut self.doing),
-            AgentEvent::RunnerMissing { message } => self.say(&format!("  {message}")),
-            AgentEvent::Draining => self.say("  the worker takes no new trial"),
+            AgentEvent::RunnerMissing { message } | AgentEvent::ModelMissing { message, .. } => {
+                self.say(&format!("  {message}"))
+            }
+            AgentEvent::Draining { .. } => self.say("  the worker takes no new trial"),
             AgentEvent::Spooled => self.say("  a result could not be delivered; it is kept and delivered later"),
         }
         self.refresh();

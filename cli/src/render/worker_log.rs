@@ -52,7 +52,11 @@ impl WorkerLog {
                 Err(failure) => say(&format!("  trial {trial} failed when measured again: {}", failure.message)),
             },
             AgentEvent::RunnerMissing { message } => say(message),
-            AgentEvent::Draining => say("it takes nothing new"),
+            AgentEvent::ModelMissing { study, message } => say(&format!("study `{study}`: {message}")),
+            AgentEvent::Draining { by_coordinator: true } => {
+                say("it is drained and takes nothing new; `fleetune worker resume` undoes that");
+            }
+            AgentEvent::Draining { by_coordinator: false } => say("it takes nothing new"),
             AgentEvent::Spooled => say("a result could not be delivered; it is kept and delivered later"),
             AgentEvent::CellStarted { .. }
             | AgentEvent::DeviceReady { .. }

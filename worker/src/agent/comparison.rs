@@ -74,7 +74,7 @@ impl Session {
         let benchmark = &job.benchmark;
         let workload = Workload { repetitions: 1, ..benchmark.workload };
         let label = format!("{}-round{round}-{}", job.study, candidate.trial);
-        let plan = match self.plan(&job.study, benchmark, &candidate.params, workload, label).await {
+        let plan = match self.plan(job, &candidate.params, workload, label).await {
             Ok(plan) => plan,
             Err(NoPlan::Unusable(unusable)) => return Err(NoCell::Unusable(unusable)),
             Err(NoPlan::Failed(failure)) => {

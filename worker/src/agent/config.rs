@@ -25,8 +25,8 @@ pub struct AgentConfig {
     pub runner: Option<PathBuf>,
     /// Models are read from these folders.
     pub model_dirs: Vec<PathBuf>,
-    /// Models are read from any path: for `tune`, where the operator of this machine named it.
-    pub allow_any_path: bool,
+    /// Models that the operator of this machine named, as for `tune`: read wherever they lie.
+    pub model_files: Vec<PathBuf>,
     /// Only jobs of this study.
     pub study: Option<String>,
     /// Locks of devices; else `FLEETUNE_LOCK_DIR`, else a folder that all users of the machine share.
@@ -35,6 +35,10 @@ pub struct AgentConfig {
     pub grace: Option<Duration>,
     /// How long a runner may be away, on its way to be replaced, before the agent ends; else 30 s.
     pub runner_patience: Option<Duration>,
+    /// How long a call about a job is tried again while the coordinator is away; else 10 s.
+    pub coordinator_patience: Option<Duration>,
+    /// How long a list of models counts before they are looked for again; else 10 s.
+    pub models_every: Option<Duration>,
 }
 
 /// Why an agent cannot work.

@@ -10,6 +10,7 @@ use super::trial::after;
 use super::{JobEnd, Unusable};
 use crate::client::{Description, Job, Outcome};
 use crate::executor::{ExecutorError, Failure};
+use crate::models::ModelError;
 
 impl Session {
     /// Describes the model and ends the job.
@@ -38,14 +39,11 @@ impl Session {
                 self.executor.name()
             ));
         }
-        // A study that names no model of this worker is wrong from the start.
-        let path = match self.models.resolve(&benchmark.model) {
-            Ok(path) => path,
-            Err(problem) => return error(problem.to_string()),
-        };
-        let file = match self.models.inspect(&path).await {
-            Ok(file) => file,
-            Err(problem) => return error(problem.to_string()),
+        let (path, file) = match self.models.find(&job.study, &benchmark.model, None).await {
+            Ok(found) => (found.path, found.file),
+            // It would not become a model on another worker.
+            Err(problem @ ModelError::Gguf { .. }) => return error(problem.to_string()),
+            Err(problem) => return Err(problem.into()),
         };
         let engine_view = match self.executor.describe(&path).await {
             Ok(described) => described,

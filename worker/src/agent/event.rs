@@ -36,6 +36,14 @@ pub enum AgentEvent {
         /// What was seen.
         message: String,
     },
+    /// The model of a study cannot be read here, or is another one than before. Its job was given back; the agent goes on
+    /// with other studies.
+    ModelMissing {
+        /// The study.
+        study: String,
+        /// What was seen.
+        message: String,
+    },
     /// A job begins.
     JobStarted {
         /// Its study.
@@ -101,8 +109,11 @@ pub enum AgentEvent {
         /// Seconds measured.
         seconds: f64,
     },
-    /// The agent takes no new job.
-    Draining,
+    /// The agent takes no new job, and ends after the one it has.
+    Draining {
+        /// Whether the coordinator said so; else the operator of this machine did.
+        by_coordinator: bool,
+    },
     /// A result could not be delivered and was stored for later.
     Spooled,
 }

@@ -1,6 +1,7 @@
-//! Heartbeats: renew the leases, and learn what became of them.
+//! Heartbeats: renew the leases, learn what became of them, and notice that the coordinator is back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -8,6 +9,15 @@ use tokio::time::MissedTickBehavior;
 use super::session::Session;
 use crate::client::{LeaseState, Reason};
 use crate::executor::Stop;
+
+/// Delivers stored results whenever the coordinator is there, until the task is dropped: the agent itself may be in the
+/// middle of a long poll or of a trial.
+pub(super) async fn deliver_when_reached(session: Arc<Session>) {
+    loop {
+        session.reached.notified().await;
+        session.deliver_spooled().await;
+    }
+}
 
 /// Beats until the task is dropped.
 pub(super) async fn beat(session: Arc<Session>, every: Duration) {
@@ -20,6 +30,8 @@ pub(super) async fn beat(session: Arc<Session>, every: Duration) {
         tokens.extend(session.spool.tokens());
         match session.client.heartbeat(&session.worker, &tokens).await {
             Ok(pulse) => {
+                session.set_away(false);
+                session.reached.notify_one();
                 for (token, state) in pulse.leases {
                     match state {
                         LeaseState::Renewed => {}
@@ -28,6 +40,7 @@ pub(super) async fn beat(session: Arc<Session>, every: Duration) {
                     }
                 }
                 if pulse.drain && !session.drain.is_cancelled() {
+                    session.drained_by_coordinator.store(true, Ordering::Relaxed);
                     session.drain.cancel();
                 }
             }

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, watch};
 use super::leases::{Lease, set};
 use super::session::Session;
 use super::{AgentEvent, Unusable};
-use crate::client::Verdict;
+use crate::client::{Job, Verdict};
 use crate::executor::{Bench, EVENT_QUEUE, Ended, Failure, Stop};
 use crate::lock::devices_of;
 use crate::measure::{Collector, Observation, Step, load_now};
-use crate::models::ModelError;
+use crate::models::{Found, ModelError};
 
 /// The tokens of every trial are the same, so that nothing but its settings differs.
 const TOKEN_SEED: u64 = 1;
@@ -87,30 +87,19 @@ impl Session {
     /// Everything that must hold before a child is started; the plan, or why there is none.
     pub(super) async fn plan(
         &self,
-        study: &str,
-        benchmark: &Benchmark,
+        job: &Job,
         params: &Params,
         workload: Workload,
         label: String,
     ) -> Result<Plan, NoPlan> {
+        let benchmark = &job.benchmark;
         let failed = |kind, message| NoPlan::Failed(Failure::new(kind, message));
         let mut requested = benchmark.fixed.clone();
         requested.extend(params.clone());
         let settings =
             Settings::from_params(&requested).map_err(|error| failed(FailKind::InvalidConfig, error.to_string()))?;
-        // It was there when the study was described.
-        let model = self.models.resolve(&benchmark.model)?;
-        let file = self.models.inspect(&model).await?;
-        if let Some(pin) = self.pin(study).await
-            && pin.model_hash != file.hash.0
-        {
-            return Err(NoPlan::from(ModelError::Changed {
-                path: model,
-                study: study.to_owned(),
-                found: file.hash.short().to_owned(),
-                pinned: pin.model_hash.get(..8).unwrap_or(&pin.model_hash).to_owned(),
-            }));
-        }
+        let pinned = job.pin.as_ref().map(|pin| pin.model_hash.as_str()).filter(|hash| !hash.is_empty());
+        let Found { path: model, file } = self.models.find(&job.study, &benchmark.model, pinned).await?;
         let layers = file.metadata.layers_to_offload();
         let violated = self.rules.violated(&self.inventory, &requested, layers, benchmark.allow_wsl_unsafe);
         if let Some(rule) = violated {

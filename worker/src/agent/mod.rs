@@ -12,8 +12,10 @@ mod heartbeat;
 mod leases;
 mod machine;
 mod measurement;
+mod pull;
 mod run;
 mod session;
+mod setbacks;
 mod spool;
 mod trial;
 

@@ -1,27 +1,25 @@
 //! The agent itself: starts, pulls jobs one by one, stops.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleetune_core::{FailKind, WorkerId};
-use tokio::sync::broadcast;
+use fleetune_core::WorkerId;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::heartbeat::beat;
+use super::heartbeat::{beat, deliver_when_reached};
 use super::leases::{Lease, Leases};
 use super::machine::usable_gpus;
-use super::session::Session;
+use super::session::{PATIENCE, Session, Visible};
+use super::setbacks::Setbacks;
 use super::spool::Spool;
-use super::trial::trial_failed;
 use super::{AgentConfig, AgentError, AgentEvent, JobEnd, JobKind, Unusable};
-use crate::client::{Acquired, BadJob, Client, ClientError, Job, Outcome, Reason, Terms, Work};
-use crate::executor::{
-    Executor, ExecutorError, Failure, GRACE, LlamaExecutor, LogFolder, Stop, WSL_GRACE, find_runner,
-};
-use crate::identity::{Identity, random_hex};
+use crate::client::{Client, Job, Work};
+use crate::executor::{Executor, ExecutorError, GRACE, LlamaExecutor, LogFolder, Stop, WSL_GRACE, find_runner};
+use crate::identity::Identity;
 use crate::lock::DeviceLocks;
 use crate::models::Models;
 use crate::probe::{Probe, SystemProbe};
@@ -30,24 +28,17 @@ use crate::safety::Rules;
 /// Events that a watcher may lag behind.
 const EVENTS: usize = 1024;
 
-/// How long the coordinator may keep an Acquire without a job.
-const ACQUIRE_WAIT: Duration = Duration::from_secs(20);
-
 /// How long a runner may be away: another one is built elsewhere and put in its place, which takes no time.
 const RUNNER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long an agent that stops looks for a job that it was given unheard.
-const GIVE_BACK_LIMIT: Duration = Duration::from_secs(2);
-
-/// Pauses between tries of what needs the coordinator, and after an Acquire that came back empty at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a list of models counts.
+const MODELS_EVERY: Duration = Duration::from_secs(10);
 
 /// An agent, ready to run.
 pub struct Agent {
-    session: Arc<Session>,
-    study: Option<String>,
-    runner_patience: Duration,
+    pub(super) session: Arc<Session>,
+    pub(super) study: Option<String>,
+    pub(super) runner_patience: Duration,
     // Held for as long as the agent lives.
     _identity: Identity,
 }
@@ -89,7 +80,9 @@ impl Agent {
             executor: Arc::new(executor),
             engine: Mutex::new(engine),
             probe,
-            models: Models::new(config.model_dirs, config.allow_any_path),
+            models: Models::new(config.model_dirs, config.model_files),
+            models_every: config.models_every.unwrap_or(MODELS_EVERY),
+            visible: Mutex::new(Visible::default()),
             rules: Rules::shipped(),
             locks: config.lock_dir.map_or_else(DeviceLocks::of_machine, DeviceLocks::new),
             leases: Leases::default(),
@@ -97,7 +90,11 @@ impl Agent {
             events,
             stop: CancellationToken::new(),
             drain: CancellationToken::new(),
-            pins: Mutex::new(HashMap::new()),
+            drained_by_coordinator: AtomicBool::new(false),
+            patience: config.coordinator_patience.unwrap_or(PATIENCE),
+            away: AtomicBool::new(false),
+            reached: Notify::new(),
+            delivering: tokio::sync::Mutex::new(()),
         };
         let runner_patience = config.runner_patience.unwrap_or(RUNNER_PATIENCE);
         Ok(Self { session: Arc::new(session), study: config.study, runner_patience, _identity: identity })
@@ -139,210 +136,84 @@ impl Agent {
     /// given back. Fails when what every job needs cannot be used; no trial has failed for it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let session = self.session.clone();
-        let bound = async {
+        // A search for models in a large folder must not outlive the agent.
+        let _given_up = session.models.given_up().drop_guard();
+        let told = AtomicBool::new(false);
+        let tell = || {
+            if !told.swap(true, Ordering::Relaxed) {
+                let by_coordinator = session.drained_by_coordinator.load(Ordering::Relaxed);
+                session.tell(AgentEvent::Draining { by_coordinator });
+            }
+        };
+        let stopped = async {
             stop.cancelled().await;
+            session.models.given_up().cancel();
             session.stop.cancel();
             std::future::pending::<std::convert::Infallible>().await
         };
-        tokio::select! {
+        let drained = async {
+            session.drain.cancelled().await;
+            tell();
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let done = tokio::select! {
             done = self.work() => done,
-            never = bound => match never {},
+            never = stopped => match never {},
+            never = drained => match never {},
+        };
+        // It may have ended before that was heard.
+        if session.drain.is_cancelled() {
+            tell();
         }
+        done
     }
 
     async fn work(&self) -> Result<(), AgentError> {
+        tokio::select! {
+            biased;
+            () = self.ending() => return Ok(()),
+            _ = self.session.refresh_models() => {}
+        }
         let Some(terms) = self.register().await? else { return Ok(()) };
         // Its tasks end when it is dropped.
         let mut tasks = JoinSet::new();
         tasks.spawn(beat(self.session.clone(), terms.heartbeat_every));
+        tasks.spawn(deliver_when_reached(self.session.clone()));
         let mut obstacles = None;
+        let mut setbacks = Setbacks::default();
         while let Some(job) = self.next_job(&mut obstacles).await? {
+            let study = job.study.clone();
             match self.carry_out(job).await {
-                Ok(()) => {}
+                Ok(()) => setbacks = Setbacks::default(),
+                // The search for its model was given up.
+                Err(Unusable::Model(_)) if self.session.stop.is_cancelled() => {}
                 // It may be on its way to be replaced: asked again before the next job.
                 Err(Unusable::Executor(error @ ExecutorError::Start { .. })) => {
                     tracing::warn!(%error, "runner could not be started");
+                    if setbacks.is_hopeless(self.runner_patience) {
+                        return self.give_up(error.into()).await;
+                    }
+                    setbacks.start.wait(self).await;
                 }
-                Err(unusable) => {
-                    self.session.deliver_spooled().await;
-                    return Err(unusable.into());
+                // Another worker may have it, and this one may have what other studies need.
+                Err(Unusable::Model(error)) if self.study.is_none() => {
+                    tracing::warn!(%study, %error, "model is missing");
+                    self.session.tell(AgentEvent::ModelMissing { study, message: error.to_string() });
+                    self.session.doubt_models();
+                    setbacks.model.wait(self).await;
                 }
+                Err(unusable) => return self.give_up(unusable).await,
             }
         }
-        if self.session.drain.is_cancelled() {
-            self.session.tell(AgentEvent::Draining);
-        }
+        // Nothing else is to be in its way.
+        drop(tasks);
         self.session.deliver_spooled().await;
         Ok(())
     }
 
-    /// Registers, for as long as it takes; `None` when the agent is to stop before.
-    async fn register(&self) -> Result<Option<Terms>, AgentError> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let answer = tokio::select! {
-                biased;
-                () = self.ending() => return Ok(None),
-                answer = self.session.register() => answer,
-            };
-            match answer {
-                Ok(terms) => {
-                    self.session.deliver_spooled().await;
-                    return Ok(Some(terms));
-                }
-                Err(error) if error.is_transient() => {
-                    self.disconnected(&error);
-                    self.pause(&mut pause).await;
-                }
-                Err(error) => return Err(AgentError::Refused(error)),
-            }
-        }
-    }
-
-    /// Waits for a job; `None` when the agent is to stop before there is one. No job is left leased then.
-    async fn next_job(&self, told: &mut Option<Vec<String>>) -> Result<Option<Job>, AgentError> {
-        let mut unanswered = None;
-        let job = self.wait_for_job(told, &mut unanswered).await;
-        if let Some(request_id) = unanswered {
-            self.give_back(&request_id).await;
-        }
-        job
-    }
-
-    /// Gives back what an Acquire leased whose answer nobody heard: without, the attempt would count as lost.
-    async fn give_back(&self, request_id: &str) {
-        let session = &self.session;
-        let again = async {
-            let acquired =
-                session.client.acquire(&session.worker, self.study.as_deref(), Duration::ZERO, request_id).await?;
-            let jobs = acquired.jobs.iter().map(|job| job.token);
-            for token in jobs.chain(acquired.bad.iter().map(|bad| bad.token)) {
-                session.release(&session.leases.hold(token)).await;
-            }
-            Ok::<(), ClientError>(())
-        };
-        match tokio::time::timeout(GIVE_BACK_LIMIT, again).await {
-            Ok(Ok(())) => {}
-            // Its lease ends by itself.
-            Ok(Err(error)) => tracing::debug!(%error, "unknown whether a job was leased"),
-            Err(_) => tracing::debug!("unknown whether a job was leased"),
-        }
-    }
-
-    /// Waits for a job. `unanswered` is the request of an Acquire that may have leased one unheard.
-    async fn wait_for_job(
-        &self,
-        told: &mut Option<Vec<String>>,
-        unanswered: &mut Option<String>,
-    ) -> Result<Option<Job>, AgentError> {
-        let session = &self.session;
-        let mut request_id = random_hex();
-        let mut pause = FIRST_PAUSE;
-        let mut runner_away = None;
-        loop {
-            if session.stop.is_cancelled() || session.drain.is_cancelled() {
-                return Ok(None);
-            }
-            if !session.spool.tokens().is_empty() {
-                session.deliver_spooled().await;
-                if session.spool.is_full() {
-                    self.pause(&mut pause).await;
-                    continue;
-                }
-            }
-            match session.refresh_engine().await {
-                Ok(false) => runner_away = None,
-                Ok(true) => {
-                    runner_away = None;
-                    if self.register().await?.is_none() {
-                        return Ok(None);
-                    }
-                }
-                // It may be on its way to be replaced by a newer one.
-                Err(error) => {
-                    let since = *runner_away.get_or_insert_with(|| {
-                        tracing::warn!(%error, "runner does not answer");
-                        session.tell(AgentEvent::RunnerMissing { message: error.to_string() });
-                        tokio::time::Instant::now()
-                    });
-                    if since.elapsed() >= self.runner_patience {
-                        return Err(error.into());
-                    }
-                    self.pause(&mut pause).await;
-                    continue;
-                }
-            }
-            *unanswered = Some(request_id.clone());
-            let answer = tokio::select! {
-                biased;
-                () = self.ending() => return Ok(None),
-                answer = session.client.acquire(&session.worker, self.study.as_deref(), ACQUIRE_WAIT, &request_id) => answer,
-            };
-            match answer {
-                Ok(Acquired { mut jobs, bad, obstacles }) => {
-                    *unanswered = None;
-                    request_id = random_hex();
-                    for bad in bad {
-                        self.refuse(bad).await;
-                    }
-                    if let Some(job) = jobs.pop() {
-                        *told = None;
-                        return Ok(Some(job));
-                    }
-                    self.idle(told, obstacles);
-                    // The wait is the server's; this only keeps one that does not wait from being flooded.
-                    let mut pause = FIRST_PAUSE;
-                    self.pause(&mut pause).await;
-                }
-                Err(error) if error.reason() == Some(Reason::WorkerUnknown) => {
-                    if self.register().await?.is_none() {
-                        return Ok(None);
-                    }
-                    self.pause(&mut pause).await;
-                }
-                // The same request again: its answer may have been lost after a job was leased.
-                Err(error) => {
-                    self.disconnected(&error);
-                    self.pause(&mut pause).await;
-                }
-            }
-        }
-    }
-
-    /// Says why there is no job, once for each new reason.
-    fn idle(&self, told: &mut Option<Vec<String>>, obstacles: Vec<String>) {
-        if told.as_ref() != Some(&obstacles) {
-            self.session.tell(AgentEvent::Idle { obstacles: obstacles.clone() });
-            *told = Some(obstacles);
-        }
-    }
-
-    async fn ending(&self) {
-        tokio::select! {
-            () = self.session.stop.cancelled() => {}
-            () = self.session.drain.cancelled() => {}
-        }
-    }
-
-    async fn pause(&self, pause: &mut Duration) {
-        tokio::select! {
-            () = self.ending() => {}
-            () = tokio::time::sleep(*pause) => {}
-        }
-        *pause = (*pause * 2).min(LAST_PAUSE);
-    }
-
-    fn disconnected(&self, error: &ClientError) {
-        tracing::warn!(%error, "coordinator does not answer");
-        self.session.disconnected(error);
-    }
-
-    /// Ends a job that makes no sense.
-    async fn refuse(&self, bad: BadJob) {
-        let lease = self.session.leases.hold(bad.token);
-        let failure = Failure::new(FailKind::Error, format!("the job cannot be understood: {}", bad.why));
-        let outcome = if bad.is_trial { trial_failed(failure, 0.0) } else { Outcome::Failed(failure) };
-        self.session.deliver(&lease, &outcome, &fleetune_core::measurement::AttemptDetail::default()).await;
+    async fn give_up(&self, unusable: Unusable) -> Result<(), AgentError> {
+        self.session.deliver_spooled().await;
+        Err(unusable.into())
     }
 
     async fn carry_out(&self, job: Job) -> Result<(), Unusable> {

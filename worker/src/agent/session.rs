@@ -1,13 +1,13 @@
 //! What all parts of a running agent share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
-use fleetune_core::study::Pin;
-use fleetune_core::{FailKind, Inventory, WorkerId};
-use tokio::sync::broadcast;
+use fleetune_core::{FailKind, Inventory, VisibleModel, WorkerId};
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::AgentEvent;
@@ -21,7 +21,7 @@ use crate::probe::Probe;
 use crate::safety::Rules;
 
 /// How long a call about a lease is tried again while the agent works, and while it stops.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Session {
@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) engine: Mutex<String>,
     pub(super) probe: Arc<dyn Probe>,
     pub(super) models: Models,
+    pub(super) models_every: Duration,
+    pub(super) visible: Mutex<Visible>,
     pub(super) rules: Rules,
     pub(super) locks: DeviceLocks,
     pub(super) leases: Leases,
@@ -44,8 +46,23 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     /// Stop after the current job.
     pub(super) drain: CancellationToken,
-    /// Pins never change.
-    pub(super) pins: Mutex<HashMap<String, Pin>>,
+    /// Whether the drain is the coordinator's wish.
+    pub(super) drained_by_coordinator: AtomicBool,
+    pub(super) patience: Duration,
+    /// A report found nobody, and no heartbeat has found anybody since.
+    pub(super) away: AtomicBool,
+    /// The coordinator answered a heartbeat.
+    pub(super) reached: Notify,
+    /// Held by whoever delivers what is spooled.
+    pub(super) delivering: tokio::sync::Mutex<()>,
+}
+
+/// The models as they were registered.
+#[derive(Debug, Default)]
+pub(super) struct Visible {
+    models: Vec<VisibleModel>,
+    /// When they were looked for; none when they have to be looked for again.
+    at: Option<tokio::time::Instant>,
 }
 
 /// What became of a delivery.
@@ -98,7 +115,7 @@ impl Session {
             inventory: self.inventory.clone(),
             executors: BTreeMap::from([(self.executor.name().to_owned(), engine.clone())]),
             held,
-            models: Vec::new(),
+            models: self.visible.lock().unwrap_or_else(PoisonError::into_inner).models.clone(),
         };
         let terms = self.client.register(&registration).await?;
         self.tell(AgentEvent::Registered { worker: self.worker.clone(), engine });
@@ -114,28 +131,42 @@ impl Session {
         Ok(changed)
     }
 
-    /// What the values of `study` hold for, as far as the coordinator tells.
-    pub(super) async fn pin(&self, study: &str) -> Option<Pin> {
-        if let Some(pin) = self.pins.lock().unwrap_or_else(PoisonError::into_inner).get(study) {
-            return Some(pin.clone());
+    /// Looks for models, unless that was done a moment ago; true when there are others now.
+    pub(super) async fn refresh_models(&self) -> bool {
+        let visible = || self.visible.lock().unwrap_or_else(PoisonError::into_inner);
+        if visible().at.is_some_and(|at| at.elapsed() < self.models_every) {
+            return false;
         }
-        match self.client.pin(study).await {
-            Ok(pin) => {
-                if let Some(pin) = &pin {
-                    self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(study.to_owned(), pin.clone());
-                }
-                pin
-            }
-            Err(error) => {
-                tracing::warn!(%study, %error, "pin is unknown, the model's identity is not checked");
-                None
-            }
+        let models = self.models.clone();
+        // None when the agent ends.
+        let Ok(Some(now)) = tokio::task::spawn_blocking(move || models.scan()).await else { return false };
+        let mut visible = visible();
+        visible.at = Some(tokio::time::Instant::now());
+        let changed = visible.models != now;
+        if changed {
+            tracing::info!(models = now.len(), "models found");
+            visible.models = now;
         }
+        changed
+    }
+
+    /// Has the models looked for before the next job.
+    pub(super) fn doubt_models(&self) {
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner).at = None;
+    }
+
+    /// Whether a report would only wait for a coordinator that is not there.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     /// How long a call is tried again now.
     pub(super) fn patience(&self) -> Duration {
-        if self.stop.is_cancelled() { STOP_PATIENCE } else { PATIENCE }
+        if self.stop.is_cancelled() { STOP_PATIENCE.min(self.patience) } else { self.patience }
     }
 
     /// Ends a job; stores the result for later when the coordinator is away.
@@ -200,9 +231,12 @@ impl Session {
 
     /// Delivers what earlier could not be. Stops at the first result that still cannot.
     pub(super) async fn deliver_spooled(&self) {
+        let _delivering = self.delivering.lock().await;
         for token in self.spool.tokens() {
             let Ok(encoded) = self.spool.get(&token) else { continue };
-            match self.client.finish_encoded(&encoded, Duration::ZERO).await {
+            // Tried once, since there are later times; an agent that stops does not wait long for them either.
+            let patience = if self.stop.is_cancelled() { STOP_PATIENCE } else { Duration::ZERO };
+            match self.client.finish_encoded(&encoded, patience).await {
                 Ok(()) => tracing::info!(%token, "stored result is delivered"),
                 Err(error) if error.is_transient() => return,
                 Err(error) => tracing::warn!(%token, %error, "stored result was refused"),

@@ -23,7 +23,7 @@ impl Session {
     ) -> Result<(JobEnd, f64), Unusable> {
         let benchmark = &job.benchmark;
         let label = format!("{}-{number}", job.study);
-        let plan = match self.plan(&job.study, benchmark, params, benchmark.workload, label).await {
+        let plan = match self.plan(job, params, benchmark.workload, label).await {
             Ok(plan) => plan,
             Err(NoPlan::Unusable(unusable)) => return Err(unusable),
             Err(NoPlan::Failed(failure)) => {
@@ -78,6 +78,9 @@ struct Reports<'a> {
 #[async_trait]
 impl Reporter for Reports<'_> {
     async fn report(&mut self, step: Step) -> Verdict {
+        if self.session.is_away() {
+            return Verdict::Continue;
+        }
         let token = self.lease.token();
         let patience = self.session.patience();
         let answer =
@@ -88,6 +91,9 @@ impl Reporter for Reports<'_> {
                 tracing::warn!(study = self.study, trial = %self.number, step = step.number, %error, "report failed");
                 if error.is_lost() {
                     self.lease.stop(Stop::Lost);
+                }
+                if error.is_transient() && !error.is_storage_full() {
+                    self.session.set_away(true);
                 }
                 // The samples of all repetitions go along with the end: nothing is lost but a chance to prune.
                 Verdict::Continue

@@ -83,7 +83,8 @@ impl From<Status> for ClientError {
             Code::Unavailable | Code::Aborted | Code::ResourceExhausted => true,
             // tonic says CANCELLED for its own time-outs, and UNKNOWN for some broken connections.
             Code::Cancelled | Code::DeadlineExceeded | Code::Unknown => reason.is_none(),
-            _ => false,
+            // Made on this side: a connection that broke in the middle of a call can be INTERNAL too.
+            _ => reason.is_none() && std::error::Error::source(&status).is_some(),
         };
         match reason {
             _ if passes => Self::Unavailable { message, storage_full: reason == Some(Reason::StorageFull) },
@@ -115,5 +116,9 @@ mod tests {
         assert!(ClientError::from(Status::unavailable("gone")).is_transient());
         assert!(ClientError::from(Status::cancelled("timeout expired")).is_transient());
         assert!(!ClientError::from(Status::internal("bug")).is_transient());
+        // What a server leaves that goes away in the middle of a call.
+        let mut broken = Status::internal("h2 protocol error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("connection closed")));
+        assert!(ClientError::from(broken).is_transient());
     }
 }

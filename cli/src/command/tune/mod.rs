@@ -9,7 +9,7 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Format, TuneArgs};
-use crate::client::{Change, Client};
+use crate::client::{Change, Client, llama_server};
 use crate::config::{Config, data_folder};
 use crate::connect::connect;
 use crate::error::{CliError, CliResult, Exit};
@@ -25,7 +25,8 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
     let connection = connect(config).await?;
-    let agent = Agent::new(agent_config(args, config)?, connection.channel.clone()).await.map_err(no_worker)?;
+    let agent =
+        Agent::new(agent_config(args, config, &options)?, connection.channel.clone()).await.map_err(no_worker)?;
     let mut client = Client::new(connection.channel.clone());
     let name = match &args.study {
         Some(name) => name.clone(),
@@ -45,17 +46,17 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
             return Ok(Exit::Interrupted);
         }
     }
-    let exit = conclude(&mut client, &name, format).await;
+    let exit = conclude(&mut client, &name, &options, format).await;
     connection.stop.cancel();
     exit
 }
 
-fn agent_config(args: &TuneArgs, config: &Config) -> CliResult<AgentConfig> {
+fn agent_config(args: &TuneArgs, config: &Config, options: &Options) -> CliResult<AgentConfig> {
     let configured = (!config.runner.is_empty()).then(|| config.runner.clone().into());
     Ok(AgentConfig {
         data_dir: data_folder()?.join("worker"),
         runner: args.runner.clone().or(configured),
-        allow_any_path: true,
+        model_files: vec![options.model.clone()],
         ..AgentConfig::default()
     })
 }
@@ -161,9 +162,13 @@ fn full(name: &str, message: String) -> CliError {
         .hint("free some space and run the same command again; nothing that was stored is lost")
 }
 
-async fn conclude(client: &mut Client, name: &str, format: Format) -> CliResult<Exit> {
+async fn conclude(client: &mut Client, name: &str, options: &Options, format: Format) -> CliResult<Exit> {
     let study = client.show(name).await?;
-    let best = client.best(name, 5).await?;
+    let mut best = client.best(name, 5).await?;
+    if let Some(winner) = &best.winner {
+        // The study may know the same file by a path of another day or machine.
+        best.llama_server = Some(llama_server(&options.model.display().to_string(), &study, &winner.params)?);
+    }
     if best.trials.is_empty() {
         if let Some(error) = nothing_feasible(client, &study).await? {
             return Err(error);

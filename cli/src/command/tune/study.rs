@@ -97,16 +97,13 @@ async fn resume(client: &mut Client, study: StudyView, options: &Options) -> Cli
     client.show(&name).await
 }
 
-/// Why the model at hand is not the study's. The same file under another path is, as long as the old path leads there.
+/// Why the model at hand is not the study's. Once the study knows its identity, the same file is found wherever it lies.
 fn other_model(study: &StudyView, options: &Options, model_hash: &str) -> Option<String> {
     let known = study.model.as_deref()?;
     let given = options.model.display().to_string();
     match &study.pin {
         Some(pin) if pin.model_hash != model_hash => {
             Some(format!("`{given}` is not the model that it has measured (another file, or changed since)"))
-        }
-        Some(_) if known != given && !std::path::Path::new(known).exists() => {
-            Some(format!("its model lay at `{known}`; put it, or a link to `{given}`, there"))
         }
         None if known != given => Some(format!("its model is `{known}`, not `{given}`")),
         Some(_) | None => None,

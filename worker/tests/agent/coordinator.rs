@@ -1,6 +1,7 @@
 //! A coordinator for tests: hands out the jobs it was given, one by one, and writes down what it hears.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use fleetune_proto::v1::study_service_server::{StudyService, StudyServiceServer}
 use fleetune_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Request, Response, Status};
 
@@ -28,6 +30,7 @@ pub enum Heard {
 
 /// How the coordinator behaves, and what it heard.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a fault each")]
 pub struct State {
     pub jobs: VecDeque<v1::Job>,
     pub heard: Vec<Heard>,
@@ -42,8 +45,8 @@ pub struct State {
     /// What heartbeats say of every token.
     pub verdict: Option<v1::LeaseState>,
     pub drain: bool,
-    /// Hash that the study is pinned to.
-    pub model_hash: Option<String>,
+    /// An Acquire without a job is answered at once.
+    pub idle: bool,
     /// Answers to `RecordRound`, in order.
     pub rounds: VecDeque<v1::Round>,
     /// As many Acquires fail with `WORKER_UNKNOWN`.
@@ -124,6 +127,15 @@ impl Coordinator {
         })
     }
 
+    /// Registrations, in their order.
+    pub fn registrations(&self) -> Vec<v1::RegisterRequest> {
+        let registration = |heard: &Heard| match heard {
+            Heard::Register(registration) => Some(registration.clone()),
+            _ => None,
+        };
+        self.with_quietly(|state| state.heard.iter().filter_map(registration).collect())
+    }
+
     /// A channel to this coordinator, without a port.
     pub async fn channel(&self) -> Channel {
         let (client, server) = tokio::io::duplex(1 << 20);
@@ -145,6 +157,67 @@ impl Coordinator {
             }))
             .await
             .expect("the coordinator is there")
+    }
+}
+
+/// A coordinator at an address of this machine, which can go away and come back.
+pub struct Listening {
+    pub coordinator: Coordinator,
+    address: SocketAddr,
+    server: Option<tokio::runtime::Runtime>,
+}
+
+impl Listening {
+    pub async fn new(coordinator: Coordinator) -> Self {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let mut listening = Self { coordinator, address, server: None };
+        listening.come_back().await;
+        listening
+    }
+
+    /// Connected at the first call, and again whenever that is possible.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
+    /// Ends at once, in the middle of whatever it does; its connections are gone.
+    pub fn go_away(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
+    }
+
+    pub async fn come_back(&mut self) {
+        let bind = async {
+            loop {
+                // The one before may not have let go of it yet.
+                match std::net::TcpListener::bind(self.address) {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let listener = tokio::time::timeout(DEADLINE, bind).await.expect("the address gets free in time");
+        listener.set_nonblocking(true).unwrap();
+        self.address = listener.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let coordinator = self.coordinator.clone();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            Server::builder()
+                .add_service(WorkerServiceServer::new(coordinator.clone()))
+                .add_service(StudyServiceServer::new(coordinator))
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+        });
+        self.server = Some(runtime);
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // A runtime that is just dropped would wait for its tasks.
+        self.go_away();
     }
 }
 
@@ -191,7 +264,7 @@ impl WorkerService for Coordinator {
                 self.changed.notify_waiters();
                 return std::future::pending().await;
             }
-            if request.wait_s == 0.0 {
+            if request.wait_s == 0.0 || self.with_quietly(|state| state.idle) {
                 return answer(Vec::new());
             }
             changed.await;
@@ -269,16 +342,9 @@ impl StudyService for Coordinator {
         Ok(Response::new(v1::ReportResponse { verdict: verdict.into() }))
     }
 
-    async fn get_study(&self, request: Request<v1::GetStudyRequest>) -> Result<Response<v1::GetStudyResponse>, Status> {
-        let pin = self
-            .with_quietly(|state| state.model_hash.clone())
-            .map(|model_hash| v1::Pin { model_hash, ..v1::Pin::default() });
-        let study = v1::Study { name: request.into_inner().name, pin, ..v1::Study::default() };
-        Ok(Response::new(v1::GetStudyResponse { study: Some(study) }))
-    }
-
     unused! {
         create_study: CreateStudyRequest -> v1::CreateStudyResponse,
+        get_study: GetStudyRequest -> v1::GetStudyResponse,
         list_studies: ListStudiesRequest -> v1::ListStudiesResponse,
         update_study: UpdateStudyRequest -> v1::UpdateStudyResponse,
         pause_study: PauseStudyRequest -> v1::PauseStudyResponse,
