@@ -93,7 +93,7 @@ pub enum MetaValue {
     Array {
         /// Number of elements.
         len: u64,
-        /// The elements, if they are integers and at most 4096; else empty.
+        /// The elements, if they are integers or truth values (0 and 1) and at most 4096; else empty.
         integers: Vec<i64>,
     },
     /// A text too long to keep.
@@ -206,6 +206,14 @@ impl Header {
             MetaValue::Signed(int) => u64::try_from(*int).ok(),
             MetaValue::Array { integers, .. } => integers.iter().max().and_then(|max| u64::try_from(*max).ok()),
             _ => None,
+        }
+    }
+
+    /// The non-negative integer under `key` for one of the layers: of an array the entry at `layer`.
+    pub fn integer_of_layer(&self, key: &str, layer: usize) -> Option<u64> {
+        match self.pairs.get(key)? {
+            MetaValue::Array { integers, .. } => integers.get(layer).and_then(|int| u64::try_from(*int).ok()),
+            _ => self.integer(key),
         }
     }
 
@@ -365,6 +373,7 @@ impl<R: Read + Seek> HeaderReader<'_, R> {
                 match self.scalar(kind, WHAT)? {
                     MetaValue::Unsigned(int) => integers.extend(i64::try_from(int)),
                     MetaValue::Signed(int) => integers.push(int),
+                    MetaValue::Bool(bool) => integers.push(i64::from(bool)),
                     _ => {}
                 }
             }

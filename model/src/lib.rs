@@ -5,12 +5,14 @@
 
 pub mod gguf;
 pub mod identity;
+pub mod layout;
 pub mod metadata;
 pub mod synth;
 pub mod tunables;
 
 pub use gguf::GgufError;
 pub use identity::{ModelFile, ModelHash, inspect};
+pub use layout::Layout;
 pub use metadata::ModelMetadata;
 pub use synth::{SynthQuant, SynthSize, SynthSpec};
 pub use tunables::{DefaultSpace, SpaceOptions, default_space, default_space_with};

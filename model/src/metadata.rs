@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::{Header, TensorType, file_type_name};
+use crate::layout::Layout;
 
 /// What the header of a model file says. Goes over the wire as JSON.
 ///
@@ -51,6 +52,9 @@ pub struct ModelMetadata {
     pub expert_used_count: u32,
     /// Files the model is split into; 1 for a whole one.
     pub split_count: u32,
+    /// Where the bytes lie; `None` where this file does not tell of the whole model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
 }
 
 impl ModelMetadata {
@@ -63,7 +67,7 @@ impl ModelMetadata {
         let or = |value: u32, other: u32| if value == 0 { other } else { value };
         let head_width = embedding_length.checked_div(head_count).unwrap_or(0);
         let vocab_size = or(integer("vocab_size"), small(header.array_len("tokenizer.ggml.tokens")));
-        Self {
+        let mut model = Self {
             name: header.text("general.name").map(str::to_owned),
             quantization: quantization(header),
             parameters: header.tensors.iter().map(|tensor| tensor.elements).fold(0, u64::saturating_add),
@@ -83,7 +87,10 @@ impl ModelMetadata {
             expert_used_count: integer("expert_used_count"),
             split_count: small(header.integer("split.count")).max(1),
             architecture,
-        }
+            layout: None,
+        };
+        model.layout = Layout::from_header(header, &model);
+        model
     }
 
     /// Layers that can go to a GPU, as the engine counts them: all, and the output layer.
