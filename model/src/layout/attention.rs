@@ -32,7 +32,7 @@ pub(super) struct Attention<'a> {
     model: &'a ModelMetadata,
     /// Layers with a KV cache of their own come before this one.
     kv_end: usize,
-    /// DeepSeek's latent attention: the cache holds K alone, V is a part of it.
+    /// Latent attention: the cache holds K alone, V is a part of it.
     latent: bool,
     window: u32,
 }
@@ -80,7 +80,7 @@ impl<'a> Attention<'a> {
 
     fn heads(&self, layer: usize) -> u32 {
         let own = self.header.integer_of_layer(&self.key("attention.head_count_kv"), layer);
-        own.map_or(self.model.head_count_kv, |heads| small(heads))
+        own.map_or(self.model.head_count_kv, small)
     }
 
     fn is_windowed(&self, layer: usize) -> bool {
