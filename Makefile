@@ -105,7 +105,11 @@ lint: ## Check format, lints, dependency arrows and licences
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: bench-engine ## The same as bench-engine: there is no other benchmark so far
+# Each by itself: what the load generator needs for tests must not reach the program that is measured.
+bench: packages ## Load a coordinator with asks and tells, on SQLite and Postgres: 5 minutes (ARGS="--clients 8 ...")
+	cargo build --release $(LOCKED) -p fleetune-cli
+	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
+	@"$(TARGET_DIR)/release/fleetune-load" $(ARGS)
 
 bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
 	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"

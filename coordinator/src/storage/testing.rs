@@ -20,14 +20,17 @@ const START: Duration = Duration::from_mins(1);
 /// Runs the server until the standard input ends; then stops it and removes the folder.
 const GUARD: &str = r#"
 if [ -n "$LIMIT" ]; then ulimit -f "$LIMIT"; fi
-"$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c fsync=off -c max_connections=300 \
-    -c shared_buffers=32MB -c max_wal_size=64MB >"$DIR/log" 2>&1 </dev/null &
+"$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c max_connections=300 $SETTINGS \
+    >"$DIR/log" 2>&1 </dev/null &
 server=$!
 read -r _
 kill -QUIT "$server"
 wait "$server"
 rm -rf "$DIR"
 "#;
+
+/// Small and fast, and gone with the power: nothing of a test outlives it.
+const FOR_TESTS: &str = "-c fsync=off -c shared_buffers=32MB -c max_wal_size=64MB";
 
 /// A private cluster. It lives until it is dropped, at the latest until this process ends.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl PrivatePostgres {
     /// When it cannot be started; the message says what to do.
     pub fn start() -> &'static Self {
         static SHARED: OnceLock<PrivatePostgres> = OnceLock::new();
-        SHARED.get_or_init(|| Self::create(None))
+        SHARED.get_or_init(|| Self::create(FOR_TESTS, None))
     }
 
     /// A cluster none of whose files grows beyond `mib` MiB, as on a full disk; at least 4.
@@ -55,10 +58,18 @@ impl PrivatePostgres {
     /// # Panics
     /// As [`Self::start`].
     pub fn with_file_limit(mib: u32) -> Self {
-        Self::create(Some(mib))
+        Self::create(FOR_TESTS, Some(mib))
     }
 
-    fn create(limit_mib: Option<u32>) -> Self {
+    /// A cluster as Postgres sets one up: a commit is on the disk when it returns. For benchmarks.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn durable() -> Self {
+        Self::create("", None)
+    }
+
+    fn create(settings: &str, limit_mib: Option<u32>) -> Self {
         let bin = programs().unwrap_or_else(|| panic!("the programs of Postgres were not found\n{HINT}"));
         let random = super::store::secret().expect("the system has random numbers");
         let folder = std::env::temp_dir().join(format!("fleetune-pg-{}-{random:016x}", std::process::id()));
@@ -71,12 +82,15 @@ impl PrivatePostgres {
 
         let mut initdb = Command::new(bin.join("initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=fleetune"]);
-        initdb.arg("--wal-segsize=1").arg("--pgdata").arg(folder.join("data"));
+        if !settings.is_empty() {
+            initdb.arg("--wal-segsize=1");
+        }
+        initdb.arg("--pgdata").arg(folder.join("data"));
         let output = as_user(&mut initdb, user).current_dir(&folder).output().expect("initdb can be started");
         assert!(output.status.success(), "initdb failed: {}\n{HINT}", String::from_utf8_lossy(&output.stderr));
 
         let mut guard = Command::new("/bin/sh");
-        guard.args(["-c", GUARD]).env("BIN", &bin).env("DIR", &folder);
+        guard.args(["-c", GUARD]).env("BIN", &bin).env("DIR", &folder).env("SETTINGS", settings);
         // The unit of `ulimit -f` is 512 bytes.
         guard.env("LIMIT", limit_mib.map_or(String::new(), |mib| (mib.max(4) * 2048).to_string()));
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
