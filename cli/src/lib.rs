@@ -17,7 +17,7 @@ use clap::{Parser as _, ValueEnum as _};
 
 use args::{Cli, Command, Format};
 use client::Client;
-use connect::connect_to_existing;
+use connect::{connect, connect_to_existing};
 use error::{CliError, CliResult, Exit};
 
 /// Runs the program.
@@ -73,8 +73,9 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         Command::Serve(args) => command::serve::run(&args, &cli.global, &config, format).await,
         Command::Worker { verb } => command::worker::run(verb, &config, format).await,
         Command::Study { verb } => {
-            let connection = connect_to_existing(&config).await?;
-            command::study::run(verb, Client::new(connection.channel), format).await
+            let creates = matches!(verb, args::StudyVerb::Create(_));
+            let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };
+            command::study::run(verb, Client::new(connection.channel), &config.tune, format).await
         }
         Command::Trial { verb } => {
             let connection = connect_to_existing(&config).await?;

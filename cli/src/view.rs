@@ -60,6 +60,13 @@ pub struct StudyView {
     pub created_at_us: i64,
 }
 
+impl StudyView {
+    /// Whether its search is over, unless its budget grows.
+    pub fn has_ended(&self) -> bool {
+        fleetune_core::StudyState::from_name(&self.state).is_some_and(fleetune_core::StudyState::is_ended)
+    }
+}
+
 /// Trials by state.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Counts {
@@ -137,6 +144,56 @@ pub struct AttemptView {
     pub ended_at_us: Option<i64>,
     /// What it observed; null without.
     pub detail: Option<fleetune_core::measurement::AttemptDetail>,
+}
+
+/// A trial to be measured by whoever asked.
+#[derive(Clone, Debug, Serialize)]
+pub struct AskedView {
+    /// Number in the study, from 0.
+    pub number: i64,
+    /// What to measure.
+    pub params: Params,
+    /// For how long; absent when it was asked for without a lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseView>,
+}
+
+/// The right to report and tell.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeaseView {
+    /// To be given with each report and tell.
+    pub token: String,
+    /// When it ends unless something is reported: RFC 3339, UTC.
+    pub expires_at: String,
+    /// How many got this trial so far, this one included.
+    pub attempt: u32,
+}
+
+/// What a report is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Go on measuring.
+    Continue,
+    /// Stop, and tell the trial as pruned.
+    Stop,
+}
+
+/// The answer to a report.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ReportView {
+    /// `continue` or `stop`.
+    pub verdict: Verdict,
+}
+
+/// A line of `study watch`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventView<'a> {
+    /// The study, as it is now.
+    Study(&'a StudyView),
+    /// A trial, as it is now.
+    Trial(&'a TrialView),
 }
 
 /// The answer of a study.

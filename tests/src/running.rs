@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -60,6 +60,14 @@ impl Running {
     /// Kills the process as nothing else does, and waits until it is gone. It cannot clean up anything.
     pub fn kill(mut self) -> Done {
         self.signal(Signal::SIGKILL);
+        let status = self.exit();
+        self.done(status)
+    }
+
+    /// The same for the whole process group that it leads.
+    pub fn kill_group(mut self) -> Done {
+        let group = Pid::from_raw(self.child.id().cast_signed());
+        killpg(group, Signal::SIGKILL).expect("a group whose leader was not waited for takes signals");
         let status = self.exit();
         self.done(status)
     }

@@ -17,8 +17,8 @@ pub use model::{ModelVerb, SynthArgs};
 pub use parse::parse_duration;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
-pub use study::StudyVerb;
-pub use trial::TrialVerb;
+pub use study::{BudgetArgs, CreateArgs, StudyVerb};
+pub use trial::{AskArgs, TellArgs, TrialVerb};
 pub use tune::TuneArgs;
 pub use worker::{WorkerRunArgs, WorkerVerb};
 
@@ -74,13 +74,13 @@ pub enum Command {
         #[command(subcommand)]
         verb: WorkerVerb,
     },
-    /// Look at and steer studies
+    /// Create, look at and steer studies
     Study {
         /// The verb.
         #[command(subcommand)]
         verb: StudyVerb,
     },
-    /// Look at trials
+    /// Look at trials, and measure them in scripts
     Trial {
         /// The verb.
         #[command(subcommand)]

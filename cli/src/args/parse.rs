@@ -1,6 +1,6 @@
 //! How words of the command line are read.
 
-use fleetune_core::{Objective, TrialState, Value};
+use fleetune_core::{Direction, FailKind, Objective, TrialState, Value};
 
 /// Seconds of `90`, `30s`, `10m`, `2h`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<f64, String> {
@@ -27,6 +27,20 @@ pub fn parse_objective(text: &str) -> Result<Objective, String> {
     Objective::from_name(text).ok_or_else(|| format!("there is no metric `{text}`; use one of {}", names()))
 }
 
+/// A direction by its name.
+pub fn parse_direction(text: &str) -> Result<Direction, String> {
+    [Direction::Minimize, Direction::Maximize]
+        .into_iter()
+        .find(|direction| direction.as_str() == text)
+        .ok_or_else(|| format!("there is no direction `{text}`; use minimize or maximize"))
+}
+
+/// A kind of failure by its name.
+pub fn parse_fail_kind(text: &str) -> Result<FailKind, String> {
+    let names = || FailKind::ALL.map(FailKind::as_str).join(", ");
+    FailKind::from_name(text).ok_or_else(|| format!("there is no kind of failure `{text}`; use one of {}", names()))
+}
+
 /// A state of trials by its name.
 pub fn parse_state(text: &str) -> Result<TrialState, String> {
     let names = || TrialState::ALL.map(TrialState::as_str).join(", ");
@@ -48,6 +62,13 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if fits(name) && fits(value) => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is no label; write NAME=VALUE, as in `rack=7`, at most 100 characters each")),
     }
+}
+
+/// `NAME=NUMBER`.
+pub fn parse_named_number(text: &str) -> Result<(String, f64), String> {
+    let wrong = || format!("`{text}` is no named number; write NAME=NUMBER, as in `p95_ms=12.5`");
+    let (name, number) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+    Ok((name.to_owned(), number.parse().map_err(|_| wrong())?))
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
 //! `fleetune study …`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use fleetune_core::Direction;
+
+use super::parse::{parse_direction, parse_duration};
+use super::search::SearchArgs;
 
 /// `fleetune study …`.
 #[derive(Debug, Subcommand)]
 pub enum StudyVerb {
+    /// Create a study: of a model, for workers, or of anything that a script measures
+    Create(Box<CreateArgs>),
     /// List all studies
     List,
     /// Show a study: state, budget, machine, progress
@@ -19,6 +25,22 @@ pub enum StudyVerb {
         /// How many to list
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
         top: u32,
+    },
+    /// Follow a study until it ends
+    #[command(after_help = "Every line is one change. With `--format json` every line is one event: \
+        {\"event\": \"study\", …} or {\"event\": \"trial\", …}.\n\nExample:\n  fleetune study watch gzip")]
+    Watch {
+        /// Name of the study
+        name: String,
+    },
+    /// Change when a study ends; a larger budget wakes a finished one
+    #[command(after_help = "Example:\n  fleetune study update gzip --trials 100")]
+    Update {
+        /// Name of the study
+        name: String,
+        /// What changes.
+        #[command(flatten)]
+        budget: BudgetArgs,
     },
     /// Start no more trials; running ones go on
     Pause {
@@ -53,4 +75,47 @@ pub enum StudyVerb {
         /// Name of the study
         name: String,
     },
+}
+
+/// `fleetune study create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --model the study waits for a worker that sees the model; the metric decides the direction. Without, scripts and \
+programs measure (`fleetune trial ask`, `report`, `tell`), --space and --direction say what, and what concerns the \
+measuring of a model is refused: --metric, --prompt, --gen, --reps, --set, --timeout-per-trial, --no-confirm, \
+--allow-wsl-unsafe.
+
+Examples:
+  fleetune study create llama --model llama-3.1-8b-q4_k_m.gguf --trials 40
+  fleetune study create gzip --space gzip.toml --direction minimize --skip-if-exists")]
+pub struct CreateArgs {
+    /// Name of the study
+    pub name: String,
+    /// The model: a GGUF file on this machine, or the name by which workers know it
+    #[arg(long, value_name = "FILE-OR-NAME")]
+    pub model: Option<String>,
+    /// Which values are better, minimize or maximize; may be repeated, once for each value
+    #[arg(long, value_name = "DIRECTION", value_delimiter = ',', value_parser = parse_direction)]
+    pub direction: Vec<Direction>,
+    /// Take the study of this name if there is one of the same configuration
+    #[arg(long)]
+    pub skip_if_exists: bool,
+    /// What is searched, how and for how long.
+    #[command(flatten)]
+    pub search: SearchArgs,
+}
+
+/// When a study ends. What is not given stays.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct BudgetArgs {
+    /// How many configurations to try
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub trials: Option<u32>,
+    /// How much time in trials, such as `10m`
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub time: Option<f64>,
+    /// How good a value is good enough
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    pub target: Option<f64>,
 }

@@ -3,11 +3,13 @@
 mod fleet;
 mod llama_server;
 mod read;
+mod trial;
+mod watch;
 
 use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::{convert, v1};
-use tokio_stream::StreamExt;
+use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
 use crate::error::{CliError, CliResult};
@@ -17,18 +19,11 @@ pub use fleet::Fleet;
 use llama_server::context_note;
 pub use llama_server::{llama_server, quoted};
 use read::{checked, incomplete, study, trial};
+pub use trial::{End, request_id};
+pub use watch::{Broken, Change};
 
 /// Longest message that is read, bytes.
 const MAX_MESSAGE: usize = 64 << 20;
-
-/// What a watcher learns.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// The study changed.
-    Study(Box<StudyView>),
-    /// A trial changed.
-    Trial(Box<TrialView>),
-}
 
 /// StudyService as the commands use it.
 #[derive(Clone)]
@@ -66,6 +61,13 @@ impl Client {
     pub async fn show(&mut self, name: &str) -> CliResult<StudyView> {
         let answer = self.studies.get_study(v1::GetStudyRequest { name: name.to_owned() }).await;
         study(answer.map_err(failed(format!("failed to read study `{name}`")))?.into_inner().study)
+    }
+
+    /// The configuration of a study, whole.
+    pub async fn config(&mut self, name: &str) -> CliResult<StudyConfig> {
+        let answer = self.studies.get_study(v1::GetStudyRequest { name: name.to_owned() }).await;
+        let wire = answer.map_err(failed(format!("failed to read study `{name}`")))?.into_inner().study;
+        checked(convert::config(wire.and_then(|study| study.config).ok_or_else(incomplete)?))
     }
 
     /// Every study.
@@ -193,24 +195,6 @@ impl Client {
             llama_server,
             llama_server_note,
         })
-    }
-
-    /// What changes in a study from now on; ends when the study does.
-    pub async fn watch(&mut self, name: &str) -> CliResult<impl StreamExt<Item = CliResult<Change>> + Unpin + use<>> {
-        let what = format!("failed to watch study `{name}`");
-        let request = v1::WatchRequest { study: name.to_owned(), after: 0 };
-        let stream = self.studies.watch(request).await.map_err(failed(what.clone()))?.into_inner();
-        Ok(stream.filter_map(move |event| {
-            use v1::watch_event::Event;
-            match event {
-                Err(status) => Some(Err(CliError::from_status(what.clone(), &status))),
-                Ok(event) => match event.event? {
-                    Event::Study(wire) => Some(study(Some(wire)).map(|study| Change::Study(Box::new(study)))),
-                    Event::Trial(wire) => Some(trial(wire).map(|trial| Change::Trial(Box::new(trial)))),
-                    Event::Comparison(_) => None,
-                },
-            }
-        }))
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod best;
 pub mod progress;
+mod search;
+mod shell;
 mod study;
 mod table;
 mod trial;
+pub mod watch;
 mod worker;
 pub mod worker_log;
 
@@ -13,9 +16,10 @@ use std::io::Write as _;
 use serde::Serialize;
 
 pub use best::best;
+pub use shell::{asked, check_variable, for_eval};
 pub use study::{studies, study, verify};
 pub use table::{number, pairs, seconds};
-pub use trial::{trial, trials};
+pub use trial::{outcome, trial, trials};
 pub use worker::{worker, workers};
 
 use crate::args::Format;
@@ -33,12 +37,16 @@ pub fn print<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> 
 
 /// Prints a text and a newline to stdout. A reader that went away (`| head`) is no error.
 pub fn out(text: &str) -> CliResult<()> {
+    stream(text.trim_end()).map(|_| ())
+}
+
+/// Prints one of many lines to stdout; false when the reader went away.
+pub fn stream(line: &str) -> CliResult<bool> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(Exit::Unexpected, "failed to write to stdout").because(error))
-        }
-        _ => Ok(()),
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CliError::new(Exit::Unexpected, "failed to write to stdout").because(error)),
     }
 }
 

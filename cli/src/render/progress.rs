@@ -4,22 +4,19 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use fleetune_core::TrialState;
-use fleetune_core::value::params_line;
 use fleetune_worker::agent::{AgentEvent, JobKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::search::Search;
 use super::table::{number, seconds};
-use super::trial::outcome;
 use crate::view::{StudyView, TrialView};
 
 /// The display of one search.
 pub struct Progress {
     bar: ProgressBar,
-    study: StudyView,
-    best: Option<(i64, f64)>,
+    search: Search,
     printed: std::collections::BTreeSet<i64>,
     doing: String,
-    seconds: Vec<f64>,
     comparison: Option<Comparison>,
 }
 
@@ -39,11 +36,9 @@ impl Progress {
         }
         let mut progress = Self {
             bar,
-            study,
-            best: None,
+            search: Search::new(study),
             printed: std::collections::BTreeSet::new(),
             doing: String::new(),
-            seconds: Vec::new(),
             comparison: None,
         };
         progress.set_style();
@@ -51,7 +46,7 @@ impl Progress {
     }
 
     fn set_style(&mut self) {
-        let template = match self.total() {
+        let template = match self.search.total() {
             Some(total) => {
                 self.bar.set_length(total);
                 "{bar:24} {pos}/{len}  {wide_msg}"
@@ -61,11 +56,6 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
-    }
-
-    /// Trials that will have ended when the budget is used up: those skipped before their start come on top.
-    fn total(&self) -> Option<u64> {
-        self.study.budget.trials.map(|trials| u64::from(trials) + self.study.trials.skipped.min(u64::from(trials)))
     }
 
     /// A line above the bar.
@@ -79,19 +69,19 @@ impl Progress {
 
     /// The study changed.
     pub fn study(&mut self, study: StudyView) {
-        if study.state != self.study.state {
+        if study.state != self.search.study.state {
             match study.state.as_str() {
                 "paused" => self.say(&format!("  paused; `fleetune study resume {}` goes on", study.name)),
-                "active" if self.study.state == "paused" => self.say("  goes on"),
+                "active" if self.search.study.state == "paused" => self.say("  goes on"),
                 _ => {}
             }
         }
-        if study.obstacles != self.study.obstacles {
+        if study.obstacles != self.search.study.obstacles {
             for obstacle in &study.obstacles {
                 self.say(&format!("  {obstacle}"));
             }
         }
-        self.study = study;
+        self.search.study = study;
         self.set_style();
         self.refresh();
     }
@@ -102,47 +92,11 @@ impl Progress {
         if !ended || !self.printed.insert(trial.number) {
             return;
         }
-        let is_best = trial.state == TrialState::Complete && self.takes_lead(trial);
-        if trial.seconds > 0.0 {
-            self.seconds.push(trial.seconds);
-        }
+        let is_best = self.search.ended(trial);
         if !quiet {
-            self.say(&self.line(trial, is_best));
+            self.say(&self.search.line(trial, is_best));
         }
         self.refresh();
-    }
-
-    fn takes_lead(&mut self, trial: &TrialView) -> bool {
-        let feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
-        let Some(value) = trial.values.first().copied().filter(|_| feasible) else {
-            return false;
-        };
-        let maximize = self.study.directions.first().is_some_and(|direction| direction == "maximize");
-        let better = self.best.is_none_or(|(_, best)| if maximize { value > best } else { value < best });
-        if better {
-            self.best = Some((trial.number, value));
-        }
-        better
-    }
-
-    fn line(&self, trial: &TrialView, is_best: bool) -> String {
-        let mut why = String::new();
-        let result = match trial.state {
-            TrialState::Complete => format!("{} {}", outcome(trial), self.study.unit),
-            TrialState::Pruned => format!("pruned at {}", outcome(trial)),
-            TrialState::Fail => {
-                let message = trial.fail_message.as_deref().unwrap_or_default();
-                let first = message.lines().next().unwrap_or_default();
-                why = first.chars().take(100).collect();
-                outcome(trial)
-            }
-            TrialState::Waiting | TrialState::Running => String::new(),
-        };
-        let mark = if is_best { "*" } else { " " };
-        let what = if trial.origin == "default" { "default: " } else { "" };
-        let params = params_line(&trial.params);
-        let why = if why.is_empty() { why } else { format!("\n      {why}") };
-        format!("{mark} trial {:<4} {result:<18} {what}{params}{why}", trial.number)
     }
 
     /// What the worker of this process does.
@@ -177,7 +131,9 @@ impl Progress {
             }
             AgentEvent::Repetition { step, of, .. } => {
                 let part = match step {
-                    Some((step, value)) => format!("repetition {step}/{of}, {} {}", number(*value), self.study.unit),
+                    Some((step, value)) => {
+                        format!("repetition {step}/{of}, {} {}", number(*value), self.search.study.unit)
+                    }
                     None => "warm-up".to_owned(),
                 };
                 self.doing = with_part(&self.doing, part);
@@ -196,10 +152,10 @@ impl Progress {
     }
 
     fn compare(&mut self, cells: u32) {
-        let expected = self.typical().map(|typical| {
+        let expected = self.search.typical().map(|typical| {
             let repetitions =
-                f64::from(self.study.workload.map_or(1, |workload| workload.repetitions + workload.warmup));
-            let warm = f64::from(self.study.workload.map_or(1, |workload| 1 + workload.warmup));
+                f64::from(self.search.study.workload.map_or(1, |workload| workload.repetitions + workload.warmup));
+            let warm = f64::from(self.search.study.workload.map_or(1, |workload| 1 + workload.warmup));
             format!(", about {}", seconds(typical * warm / repetitions * f64::from(cells)))
         });
         self.say(&format!(
@@ -209,16 +165,10 @@ impl Progress {
         self.comparison = Some(Comparison { began: Instant::now(), cells, left: cells });
     }
 
-    fn typical(&self) -> Option<f64> {
-        fleetune_core::measurement::median(&self.seconds)
-    }
-
     fn refresh(&self) {
-        self.bar.set_position(self.study.trials.ended().max(self.printed.len() as u64));
+        self.bar.set_position(self.search.study.trials.ended().max(self.printed.len() as u64));
         let mut parts = Vec::new();
-        if let Some((trial, value)) = self.best {
-            parts.push(format!("best {} {} (trial {trial})", number(value), self.study.unit));
-        }
+        parts.extend(self.search.best());
         parts.extend(self.eta().map(|eta| format!("ETA {}", seconds(eta))));
         if !self.doing.is_empty() {
             parts.push(self.doing.clone());
@@ -233,13 +183,7 @@ impl Progress {
             let pace = comparison.began.elapsed().as_secs_f64() / f64::from(done.max(1));
             return (done > 0).then_some(pace * f64::from(comparison.left));
         }
-        let typical = self.typical()?;
-        let by_trials = self.total().map(|total| total.saturating_sub(self.study.trials.ended()) as f64 * typical);
-        let by_time = self.study.budget.seconds.map(|budget| (budget - self.study.spent_s).max(0.0));
-        match (by_trials, by_time) {
-            (Some(trials), Some(time)) => Some(trials.min(time)),
-            (one, other) => one.or(other),
-        }
+        self.search.eta(self.search.study.trials.ended(), 1)
     }
 
     /// Takes the bar away.

@@ -162,7 +162,8 @@ fn objectives() -> String {
     format!("use one of {}", Objective::ALL.map(Objective::as_str).join(", "))
 }
 
-fn settings(set: &[(String, fleetune_core::Value)]) -> CliResult<Params> {
+/// Settings by name; the same name twice must say the same.
+pub fn settings(set: &[(String, fleetune_core::Value)]) -> CliResult<Params> {
     let mut fixed = BTreeMap::new();
     for (name, value) in set {
         if fixed.insert(name.clone(), value.clone()).is_some_and(|before| before != *value) {

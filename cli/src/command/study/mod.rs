@@ -1,16 +1,27 @@
 //! `fleetune study …`.
 
+mod create;
+mod watch;
+
 use serde::Serialize;
 
 use crate::args::{Format, StudyVerb};
 use crate::client::Client;
+use crate::config::TuneConfig;
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 use crate::view::{BestView, StudyView, TrialView};
 
 /// Runs a verb.
-pub async fn run(verb: StudyVerb, mut client: Client, format: Format) -> CliResult<Exit> {
+pub async fn run(verb: StudyVerb, mut client: Client, config: &TuneConfig, format: Format) -> CliResult<Exit> {
     match verb {
+        StudyVerb::Create(args) => {
+            render::print(format, &create::create(&mut client, &args, config).await?, render::study)?;
+        }
+        StudyVerb::Update { name, budget } => {
+            render::print(format, &create::update(&mut client, &name, &budget).await?, render::study)?;
+        }
+        StudyVerb::Watch { name } => return watch::watch(client, &name, format).await,
         StudyVerb::List => render::print(format, &client.list().await?, |studies| render::studies(studies))?,
         StudyVerb::Show { name } => render::print(format, &client.show(&name).await?, render::study)?,
         StudyVerb::Best { name, top } => render::print(format, &client.best(&name, top).await?, render::best)?,
