@@ -59,9 +59,14 @@ fn default_log(command: &Command) -> &'static str {
 }
 
 async fn run(cli: Cli) -> CliResult<Exit> {
-    if let Command::Config { verb: args::ConfigVerb::Default } = &cli.command {
-        // Needs no configuration, and helps where the present one cannot be read.
-        return render::out(config::DEFAULT_FILE).map(|()| Exit::Done);
+    // These need no configuration; the first helps where the present one cannot be read.
+    match &cli.command {
+        Command::Config { verb: args::ConfigVerb::Default } => {
+            return render::out(config::DEFAULT_FILE).map(|()| Exit::Done);
+        }
+        Command::Completions { shell } => return command::completions::run(*shell),
+        Command::Man { output } => return command::man::run(output.as_deref()),
+        _ => {}
     }
     let loaded = config::load(&cli.global)?;
     let config = loaded.config.clone();
@@ -83,5 +88,6 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         }
         Command::Model { verb } => command::model::run(verb, format),
         Command::Config { verb } => command::config::run(&verb, &loaded, format),
+        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
     }
 }

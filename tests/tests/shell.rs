@@ -71,8 +71,8 @@ impl Shell {
 fn documented() -> Shell {
     let shell = Shell::new();
     shell.place.write("gzip.toml", block("toml"));
-    let lines: String = (0..4000).map(|line| format!("line {line} of a file that compresses well\n")).collect();
-    shell.place.write("big.txt", &lines);
+    let lines: Vec<_> = (0..4000).map(|line| format!("line {line} of a file that compresses well")).collect();
+    shell.place.write("big.txt", &lines.join("\n"));
     shell
 }
 
@@ -368,4 +368,17 @@ fn watch_ends_with_ctrl_c_and_says_that_a_study_failed() {
     watch.signal(Signal::SIGINT);
     watch.wait().exits(130);
     shell.run(&["study", "watch", "no"]).exits(3).says("there is no study `no`");
+}
+
+#[test]
+fn completions_and_pages_name_every_command() {
+    let place = place!();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        place.run(&["completions", shell]).ok().prints("skip-if-exists");
+    }
+    place.run(&["man"]).ok().prints(".TH fleetune 1");
+    place.run(&["man", "--output", "pages"]).ok().says("pages");
+    let page = std::fs::read_to_string(place.path("pages/fleetune-study-create.1")).unwrap();
+    assert!(page.contains("skip"), "{page}");
+    place.run(&["man", "--output", "m.gguf"]).exits(3).says("failed to write the pages to `m.gguf`");
 }

@@ -98,6 +98,27 @@ pub enum Command {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Print what makes a shell complete commands and options
+    #[command(after_help = "\
+Examples:
+  fleetune completions bash > ~/.local/share/bash-completion/completions/fleetune
+  fleetune completions zsh > ~/.zfunc/_fleetune          # with `fpath+=~/.zfunc` in ~/.zshrc
+  fleetune completions fish > ~/.config/fish/completions/fleetune.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write a page for each command
+    #[command(after_help = "\
+Examples:
+  fleetune man | man -l -
+  fleetune man --output ~/.local/share/man/man1          # then `man fleetune-study-create`")]
+    Man {
+        /// Folder to write the pages to; it is made if it is not there
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// `fleetune config …`.

@@ -1,6 +1,8 @@
 //! The verbs, a file per noun.
 
+pub mod completions;
 pub mod config;
+pub mod man;
 pub mod model;
 pub mod serve;
 pub mod study;
