@@ -39,7 +39,8 @@ fn ranking(best: &BestView) -> String {
         .collect();
     let value = if best.unit.is_empty() { "VALUE".to_owned() } else { best.unit.to_uppercase() };
     let base = best.baseline.as_ref().and_then(|trial| trial.values.first().copied());
-    let mut header = vec!["", "#", "TRIAL", value.as_str(), "VS DEFAULT"];
+    let mut header = vec!["", "#", "TRIAL", value.as_str()];
+    header.extend(base.map(|_| "VS DEFAULT"));
     let minimized = best.directions.first().is_some_and(|direction| direction == "minimize");
     let winner = best.winner.as_ref().map(|winner| winner.number);
     header.extend(varied.iter().map(|name| name.as_str()));
@@ -49,20 +50,19 @@ fn ranking(best: &BestView) -> String {
             let rank = best.trials.iter().position(|ranked| ranked.number == trial.number);
             let own = trial.values.first().copied().unwrap_or(f64::NAN);
             let is_default = best.baseline.as_ref().is_some_and(|baseline| baseline.number == trial.number);
-            let versus = match base {
-                _ if is_default => baseline_name(best).trim_start_matches("the ").to_owned(),
+            let versus = base.map(|base| match is_default {
+                true => baseline_name(best).trim_start_matches("the ").to_owned(),
                 // Above 0 is faster, whichever way the metric counts.
-                Some(base) if minimized => format!("{:+.1} %", (base / own - 1.0) * 100.0),
-                Some(base) => format!("{:+.1} %", (own / base - 1.0) * 100.0),
-                None => String::new(),
-            };
+                false if minimized => format!("{:+.1} %", (base / own - 1.0) * 100.0),
+                false => format!("{:+.1} %", (own / base - 1.0) * 100.0),
+            });
             let mut row = vec![
                 if winner == Some(trial.number) { "use".to_owned() } else { String::new() },
                 rank.map_or_else(|| "-".to_owned(), |rank| (rank + 1).to_string()),
                 trial.number.to_string(),
                 number(own),
-                versus,
             ];
+            row.extend(versus);
             row.extend(varied.iter().map(|name| trial.params.get(*name).map(ToString::to_string).unwrap_or_default()));
             row
         })
@@ -85,6 +85,8 @@ fn announcement(best: &BestView) -> String {
             (Some(winner), Some(baseline)) if winner.number == baseline.number => {
                 "The default configuration measured best; nothing faster was found.".to_owned()
             }
+            // What clients measure has no default.
+            (Some(winner), None) if best.unit.is_empty() => format!("Trial {} measured best.", winner.number),
             (Some(winner), _) => {
                 format!(
                     "Trial {} measured best. It was not compared with the default in fresh processes.",
