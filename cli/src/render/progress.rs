@@ -143,7 +143,7 @@ impl Progress {
             }
             AgentEvent::Idle { .. } => "waiting for a trial".clone_into(&mut self.doing),
             AgentEvent::RunnerMissing { message } | AgentEvent::ModelMissing { message, .. } => {
-                self.say(&format!("  {message}"))
+                self.say(&format!("  {message}"));
             }
             AgentEvent::Draining { .. } => self.say("  the worker takes no new trial"),
             AgentEvent::Spooled => self.say("  a result could not be delivered; it is kept and delivered later"),
