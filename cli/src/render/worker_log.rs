@@ -29,9 +29,10 @@ impl WorkerLog {
                 }
             }
             AgentEvent::Idle { obstacles } => self.idle(obstacles),
-            AgentEvent::Registered { engine, .. } => {
+            AgentEvent::Registered { engine, models, .. } => {
                 self.away = false;
-                say(&format!("registered; engine {engine}"));
+                let models = if *models == 1 { "1 model".to_owned() } else { format!("{models} models") };
+                say(&format!("registered with {models}; engine {engine}"));
             }
             AgentEvent::JobStarted { study, kind } => {
                 self.away = false;
@@ -54,7 +55,7 @@ impl WorkerLog {
             AgentEvent::RunnerMissing { message } => say(message),
             AgentEvent::ModelMissing { study, message } => say(&format!("study `{study}`: {message}")),
             AgentEvent::Draining { by_coordinator: true } => {
-                say("it is drained and takes nothing new; `fleetune worker resume` undoes that");
+                say("drained by its coordinator: it takes nothing new; `fleetune worker resume` undoes that");
             }
             AgentEvent::Draining { by_coordinator: false } => say("it takes nothing new"),
             AgentEvent::Spooled => say("a result could not be delivered; it is kept and delivered later"),

@@ -17,6 +17,8 @@ pub enum AgentEvent {
         worker: WorkerId,
         /// Executor `llama-cpp`'s engine.
         engine: String,
+        /// How many it can read.
+        models: usize,
     },
     /// The coordinator does not answer; the agent goes on trying.
     Disconnected {

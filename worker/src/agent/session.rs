@@ -118,7 +118,8 @@ impl Session {
             models: self.visible.lock().unwrap_or_else(PoisonError::into_inner).models.clone(),
         };
         let terms = self.client.register(&registration).await?;
-        self.tell(AgentEvent::Registered { worker: self.worker.clone(), engine });
+        let models = registration.models.len();
+        self.tell(AgentEvent::Registered { worker: self.worker.clone(), engine, models });
         Ok(terms)
     }
 
