@@ -90,6 +90,11 @@ fn endpoint(server: &str) -> CliResult<(Endpoint, String)> {
         _ => return Err(wrong("it is no http:// URL with a host".to_owned())),
     }
     let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(innermost(&error)))?;
+    let host_and_port = endpoint.uri().authority().map_or("", |authority| authority.as_str());
+    let after_host = host_and_port.rsplit_once(']').map_or(host_and_port, |(_, rest)| rest);
+    if after_host.contains(':') && endpoint.uri().port_u16().is_none() {
+        return Err(wrong("its port is no number".to_owned()));
+    }
     let has_path = !endpoint.uri().path().trim_end_matches('/').is_empty();
     if has_path || endpoint.uri().query().is_some() {
         return Err(wrong("it has a path".to_owned()));
