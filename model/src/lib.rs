@@ -1,8 +1,9 @@
-//! What a model file tells: its metadata, its identity, which settings are worth a search on a machine; and synthetic
-//! models where there is no file.
+//! What a model file tells: its metadata, its identity, which settings are worth a search on a machine, and what each of
+//! them is likely to need and to bring; and synthetic models where there is no file.
 //!
 //! Nothing here is async, reads a clock or the environment, or opens a file: readers and writers are given.
 
+pub mod estimate;
 pub mod gguf;
 pub mod identity;
 pub mod layout;
@@ -10,6 +11,7 @@ pub mod metadata;
 pub mod synth;
 pub mod tunables;
 
+pub use estimate::{Estimation, Estimator};
 pub use gguf::GgufError;
 pub use identity::{ModelFile, ModelHash, inspect};
 pub use layout::Layout;

@@ -5,8 +5,8 @@ use crate::metadata::ModelMetadata;
 
 use super::{Layer, part_of};
 
-/// Architectures whose layers have a sliding window by a rule of their own: every n-th layer sees the whole context, the
-/// first of n or the last. Source: `load_swa_pattern` in `src/models/*.cpp` of llama.cpp 0.6.
+/// Architectures whose layers have a sliding window by a rule of their own: every n-th layer sees the whole context,
+/// the first of n or the last. Source: `load_swa_pattern` in `src/models/*.cpp` of llama.cpp 0.6.
 const PATTERNS: [(&str, u64, bool); 15] = [
     ("afmoe", 4, false),
     ("cohere2", 4, false),
