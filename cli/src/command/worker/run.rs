@@ -93,9 +93,10 @@ fn model_folders(args: &WorkerRunArgs, config: &Config) -> CliResult<Vec<PathBuf
         .map(|folder| {
             let what = || format!("the model folder `{}` cannot be read", folder.display());
             let failed = |error: std::io::Error| CliError::new(Exit::NotFoundOrConflict, what()).because(error);
-            let real = std::fs::canonicalize(&folder).map_err(failed)?;
-            std::fs::read_dir(&real).map_err(failed)?;
-            Ok(real)
+            // Not resolved: studies name models by the path that people use.
+            let folder = std::path::absolute(&folder).map_err(failed)?;
+            std::fs::read_dir(&folder).map_err(failed)?;
+            Ok(folder)
         })
         .collect()
 }
