@@ -142,11 +142,20 @@ pub enum SamplerConfig {
     /// Multivariate tree-structured Parzen estimator with constant liar.
     #[default]
     Tpe,
+    /// Every combination of a finite space once, in order.
+    #[serde(rename = "brute-force")]
+    BruteForce,
+    /// Evolution of a normal distribution, with restarts; one objective.
+    #[serde(rename = "cma-es")]
+    CmaEs,
+    /// Evolution of a population toward the Pareto front.
+    #[serde(rename = "nsga-ii")]
+    NsgaIi,
 }
 
 impl SamplerConfig {
     /// The names people may give.
-    pub const NAMES: [&'static str; 3] = ["random", "grid", "tpe"];
+    pub const NAMES: [&'static str; 6] = ["random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii"];
 
     /// The name on the command line.
     pub fn name(&self) -> &'static str {
@@ -154,6 +163,9 @@ impl SamplerConfig {
             Self::Random => "random",
             Self::Grid => "grid",
             Self::Tpe => "tpe",
+            Self::BruteForce => "brute-force",
+            Self::CmaEs => "cma-es",
+            Self::NsgaIi => "nsga-ii",
         }
     }
 
@@ -163,6 +175,9 @@ impl SamplerConfig {
             "random" => Some(Self::Random),
             "grid" => Some(Self::Grid),
             "tpe" => Some(Self::Tpe),
+            "brute-force" => Some(Self::BruteForce),
+            "cma-es" => Some(Self::CmaEs),
+            "nsga-ii" => Some(Self::NsgaIi),
             _ => None,
         }
     }
@@ -295,6 +310,11 @@ mod tests {
 
     #[test]
     fn names_agree_with_serde() {
+        for name in SamplerConfig::NAMES {
+            let sampler = SamplerConfig::from_name(name).unwrap();
+            assert_eq!(sampler.name(), name);
+            assert_eq!(serde_json::to_value(sampler).unwrap()["name"], name);
+        }
         for state in StudyState::ALL {
             assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
             assert_eq!(StudyState::from_name(state.as_str()), Some(state));

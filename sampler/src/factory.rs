@@ -1,8 +1,11 @@
 //! From the configuration of a study to its sampler.
 
-use fleetune_core::study::{SamplerConfig, StudyConfig};
+use fleetune_core::study::{Direction, SamplerConfig, StudyConfig};
 
+use crate::brute_force::BruteForce;
+use crate::cmaes::CmaEs;
 use crate::grid::Grid;
+use crate::nsga2::NsgaIi;
 use crate::random::Random;
 use crate::seam::Sampler;
 use crate::tpe::{Tpe, TpeOptions};
@@ -13,15 +16,25 @@ pub enum SamplerError {
     /// The study has no space.
     #[error("the study has no search space to sample from")]
     NoSpace,
-    /// Grid search over a continuous range.
-    #[error("grid search needs finitely many values, but parameter `{name}` is continuous")]
-    ContinuousGrid {
+    /// An exhaustive search over a continuous range.
+    #[error("sampler `{sampler}` needs finitely many values, but parameter `{name}` is continuous")]
+    Continuous {
+        /// The sampler.
+        sampler: &'static str,
         /// The parameter.
         name: String,
     },
     /// Grid search over 2^62 combinations or more.
     #[error("grid search over more than 10^18 combinations would never end")]
     HugeGrid,
+    /// Brute force over a range that is too long to be walked through.
+    #[error("sampler `brute-force` would never come to the end of the {count} values of parameter `{name}`")]
+    HugeRange {
+        /// The parameter.
+        name: String,
+        /// Its values.
+        count: u64,
+    },
     /// A sampler for one objective, and several.
     #[error("sampler `{sampler}` works on one objective, but the study has {objectives}")]
     SeveralObjectives {
@@ -37,9 +50,10 @@ impl SamplerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoSpace => Some("pass `--space FILE`".to_owned()),
-            Self::ContinuousGrid { name } => Some(format!("give `{name}` a `step`, or use `--sampler tpe`")),
+            Self::Continuous { name, .. } => Some(format!("give `{name}` a `step`, or use `--sampler tpe`")),
             Self::HugeGrid => Some("use `--sampler tpe`".to_owned()),
-            Self::SeveralObjectives { .. } => Some("use `--sampler random`".to_owned()),
+            Self::HugeRange { name, .. } => Some(format!("give `{name}` a larger `step`, or use `--sampler tpe`")),
+            Self::SeveralObjectives { .. } => Some("use `--sampler nsga-ii`".to_owned()),
         }
     }
 }
@@ -50,9 +64,19 @@ pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
     match &config.sampler {
         SamplerConfig::Random => Ok(Box::new(Random::new(space))),
         SamplerConfig::Grid => Ok(Box::new(Grid::new(space, config.seed)?)),
-        SamplerConfig::Tpe => match config.directions[..] {
-            [direction] => Ok(Box::new(Tpe::new(space, direction, TpeOptions::default()))),
-            _ => Err(SamplerError::SeveralObjectives { sampler: "tpe", objectives: config.directions.len() }),
-        },
+        SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, single(config)?, TpeOptions::default()))),
+        SamplerConfig::BruteForce => Ok(Box::new(BruteForce::new(space)?)),
+        SamplerConfig::NsgaIi => Ok(Box::new(NsgaIi::new(space, &config.directions))),
+        SamplerConfig::CmaEs => Ok(Box::new(CmaEs::new(space, single(config)?, config.seed))),
+    }
+}
+
+/// The direction of a study with one objective.
+fn single(config: &StudyConfig) -> Result<Direction, SamplerError> {
+    match config.directions[..] {
+        [direction] => Ok(direction),
+        _ => {
+            Err(SamplerError::SeveralObjectives { sampler: config.sampler.name(), objectives: config.directions.len() })
+        }
     }
 }

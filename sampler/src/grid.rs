@@ -37,7 +37,7 @@ impl Grid {
         let mut size = 1_u64;
         for name in space.order() {
             let count = space.parameters()[name].distribution().cardinality();
-            let count = count.ok_or_else(|| SamplerError::ContinuousGrid { name: name.clone() })?;
+            let count = count.ok_or_else(|| SamplerError::Continuous { sampler: "grid", name: name.clone() })?;
             size = size.checked_mul(count).filter(|size| *size < 1 << 62).ok_or(SamplerError::HugeGrid)?;
             radices.push(count);
         }

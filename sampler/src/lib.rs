@@ -4,10 +4,14 @@
 //! hash order reaches a random stream, so that the same history gives the same suggestion on every machine.
 
 pub mod analysis;
+mod axis;
+mod brute_force;
+pub mod cmaes;
 pub mod confirmation;
 mod draw;
 mod factory;
 mod grid;
+mod nsga2;
 mod numeric;
 pub mod pruner;
 mod random;

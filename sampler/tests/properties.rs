@@ -64,8 +64,19 @@ fn spaces(finite: bool) -> impl Strategy<Value = SearchSpace> {
     })
 }
 
+/// Those that take any space.
 fn samplers() -> impl Strategy<Value = SamplerConfig> {
+    prop_oneof![orderless(), Just(SamplerConfig::CmaEs), Just(SamplerConfig::NsgaIi)]
+}
+
+/// Of these, those that do not care in which order trials end.
+fn orderless() -> impl Strategy<Value = SamplerConfig> {
     prop_oneof![Just(SamplerConfig::Random), Just(SamplerConfig::Tpe)]
+}
+
+/// Those that see everything.
+fn exhaustive() -> impl Strategy<Value = SamplerConfig> {
+    prop_oneof![Just(SamplerConfig::Grid), Just(SamplerConfig::BruteForce)]
 }
 
 /// A value for a configuration, some failures, prunings and violations among them, all decided by `salt`.
@@ -128,7 +139,6 @@ proptest! {
     #[test]
     fn a_rebuilt_state_equals_the_live_one(space in spaces(false), sampler in samplers(), seed: u64) {
         let study = run(&space, sampler.clone(), seed, 25);
-        let backwards = study.events.iter().rev().cloned().collect::<Vec<_>>();
         let live = rebuilt(&study, &space, sampler.clone(), &study.events);
         for _ in 0..3 {
             // Asks leave no trace.
@@ -136,8 +146,15 @@ proptest! {
         }
         let again = rebuilt(&study, &space, sampler.clone(), &study.events);
         prop_assert_eq!(live.peek(&Params::new()), again.peek(&Params::new()));
-        let other = rebuilt(&study, &space, sampler, &backwards);
-        prop_assert_eq!(live.peek(&Params::new()), other.peek(&Params::new()));
+    }
+
+    #[test]
+    fn where_order_does_not_count_it_leaves_no_trace(space in spaces(false), sampler in orderless(), seed: u64) {
+        let study = run(&space, sampler.clone(), seed, 25);
+        let backwards = study.events.iter().rev().cloned().collect::<Vec<_>>();
+        let one = rebuilt(&study, &space, sampler.clone(), &study.events);
+        let two = rebuilt(&study, &space, sampler, &backwards);
+        prop_assert_eq!(one.peek(&Params::new()), two.peek(&Params::new()));
     }
 
     /// TPE reads objective values through their order alone; doubling is exact in binary.
@@ -173,9 +190,9 @@ proptest! {
     }
 
     #[test]
-    fn grid_visits_each_allowed_configuration_once(space in spaces(true), seed: u64) {
+    fn each_allowed_configuration_is_visited_once(space in spaces(true), sampler in exhaustive(), seed: u64) {
         prop_assume!(space.cardinality().is_some_and(|count| count <= 400));
-        let mut study = Study::new(&space, SamplerConfig::Grid, seed);
+        let mut study = Study::new(&space, sampler, seed);
         let mut seen = BTreeSet::new();
         let exhausted = loop {
             match study.ask(&Params::new()) {
@@ -231,7 +248,8 @@ fn a_millionth_of_the_space_is_found() {
     let builder = SearchSpace::builder().parameter("a", range(), None).parameter("b", range(), None);
     let builder = builder.parameter("c", range(), None).parameter("d", range(), None);
     let space = clauses.iter().fold(builder, |builder, clause| builder.forbid(clause, "")).build().unwrap();
-    for sampler in [SamplerConfig::Random, SamplerConfig::Tpe, SamplerConfig::Grid] {
+    for name in SamplerConfig::NAMES {
+        let sampler = SamplerConfig::from_name(name).unwrap();
         let study = run(&space, sampler, 1, 20);
         for event in &study.events {
             let Event::Ended(ended) = event else { continue };
@@ -246,9 +264,10 @@ fn hopeless_histories_are_no_trouble() {
         "[parameters]\nx = { type = 'float', low = 1e-9, high = 1e3, log = true }\nn = { type = 'int', low = 9007199254740900, high = 9007199254740992 }\nk = { choices = ['a', 'b'] }",
     )
     .unwrap();
-    for kind in 0..5 {
-        let mut study = Study::new(&space, SamplerConfig::Tpe, kind);
-        for _ in 0..40 {
+    let samplers = [SamplerConfig::Tpe, SamplerConfig::CmaEs, SamplerConfig::NsgaIi];
+    for (sampler, kind) in samplers.iter().flat_map(|sampler| (0..5).map(move |kind| (sampler, kind))) {
+        let mut study = Study::new(&space, sampler.clone(), kind);
+        for _ in 0..70 {
             let trial = study.ask(&Params::new()).unwrap();
             space.check(&trial.params).unwrap();
             study.tell(0, |_| match kind {
@@ -265,20 +284,27 @@ fn hopeless_histories_are_no_trouble() {
 #[test]
 fn foreign_parameters_are_ignored() {
     let space = SearchSpace::from_json(r#"{"a":[1,2,3,4],"b":["x","y","z"]}"#).unwrap();
-    let mut study = Study::new(&space, SamplerConfig::Tpe, 3);
-    for index in 0..30 {
-        study.ask(&Params::new()).unwrap();
-        study.running[0].params.insert("zz".to_owned(), Value::Int(index));
-        study.running[0].params.insert("b".to_owned(), Value::Int(index));
-        study.tell(0, |_| complete(index as f64));
+    for sampler in [SamplerConfig::Tpe, SamplerConfig::CmaEs, SamplerConfig::NsgaIi] {
+        let mut study = Study::new(&space, sampler, 3);
+        for index in 0..60 {
+            study.ask(&Params::new()).unwrap();
+            study.running[0].params.insert("zz".to_owned(), Value::Int(index));
+            study.running[0].params.insert("b".to_owned(), Value::Int(index));
+            study.tell(0, |_| complete(index as f64));
+        }
+        space.check(&study.peek(&Params::new()).unwrap()).unwrap();
     }
-    space.check(&study.peek(&Params::new()).unwrap()).unwrap();
 }
 
 #[test]
-fn grid_refuses_a_continuous_parameter() {
+fn exhaustive_samplers_refuse_what_has_no_end() {
     let space = SearchSpace::from_toml("[parameters]\nx = { type = 'float', low = 0, high = 1 }").unwrap();
     let error = build(&common::config(&space, SamplerConfig::Grid, 0)).err().unwrap();
-    assert_eq!(error.to_string(), "grid search needs finitely many values, but parameter `x` is continuous");
+    assert_eq!(error.to_string(), "sampler `grid` needs finitely many values, but parameter `x` is continuous");
     assert_eq!(error.hint().unwrap(), "give `x` a `step`, or use `--sampler tpe`");
+    let space = SearchSpace::from_toml("[parameters]\nx = { type = 'int', low = 0, high = 1000000 }").unwrap();
+    let error = build(&common::config(&space, SamplerConfig::BruteForce, 0)).err().unwrap();
+    let message = "sampler `brute-force` would never come to the end of the 1000001 values of parameter `x`";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.hint().unwrap(), "give `x` a larger `step`, or use `--sampler tpe`");
 }

@@ -28,7 +28,7 @@ pub enum Fate {
 
 impl Fate {
     /// What `ended` teaches; `None` for failures without evidence and for trials without a value.
-    pub(super) fn of(ended: &Ended, direction: Direction) -> Option<Self> {
+    pub(crate) fn of(ended: &Ended, direction: Direction) -> Option<Self> {
         let minimized = |value: f64| if value.is_nan() { f64::INFINITY } else { direction.minimized(value) };
         // NaN is no feasibility either.
         let violation = |constraints: &[f64]| {

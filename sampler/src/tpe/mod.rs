@@ -16,4 +16,5 @@ pub use history::Fate;
 pub use options::{ParzenOptions, TpeOptions};
 pub use parzen::{Parzen, recency_weights};
 pub(crate) use sampler::Tpe;
+pub(crate) use split::better;
 pub use split::{Split, split};

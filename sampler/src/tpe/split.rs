@@ -41,7 +41,7 @@ pub fn split(fates: &[Fate], options: &TpeOptions) -> Split {
 }
 
 /// Orders trials, better first.
-pub(super) fn better(a: &Fate, b: &Fate) -> Ordering {
+pub(crate) fn better(a: &Fate, b: &Fate) -> Ordering {
     let order = |x: f64, y: f64| x.partial_cmp(&y).unwrap_or_else(|| x.is_nan().cmp(&y.is_nan()));
     match (a, b) {
         _ if class(a) != class(b) => class(a).cmp(&class(b)),

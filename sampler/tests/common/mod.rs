@@ -27,7 +27,11 @@ pub fn config(space: &SearchSpace, sampler: SamplerConfig, seed: u64) -> StudyCo
 
 impl Study {
     pub fn new(space: &SearchSpace, sampler: SamplerConfig, seed: u64) -> Self {
-        let sampler = build(&config(space, sampler, seed)).unwrap();
+        Self::of(&config(space, sampler, seed))
+    }
+
+    pub fn of(config: &StudyConfig) -> Self {
+        let (sampler, seed) = (build(config).unwrap(), config.seed);
         Self { sampler, seed, events: Vec::new(), running: Vec::new(), next: 0 }
     }
 
