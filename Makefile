@@ -14,6 +14,8 @@ RUNNER_DIR := $(abspath $(RUNNER_TARGET_DIR))
 RUNNER := $(RUNNER_DIR)/release/fleetune-runner
 # Python with the packages of tests/python, for tests alone.
 PYTHON_DIR := $(TARGET_DIR)/python
+# And with those of what `make bench ARGS=--rival` compares with.
+RIVAL_DIR := $(TARGET_DIR)/bench-python
 
 # Back end of the engine: cuda, vulkan, rocm, or empty for the CPU alone.
 ifeq ($(origin RUNNER_FEATURES),undefined)
@@ -32,6 +34,15 @@ runner-cargo = env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="$(RUNNER_RUSTFLAGS)" \
 	cargo $(1) --release $(LOCKED) -p fleetune-runner --target-dir "$(RUNNER_DIR)" \
 	$(if $(RUNNER_FEATURES),--features "$(RUNNER_FEATURES)")
 
+# python-in FOLDER,LIST: a Python of its own with the packages of LIST. The stamp is the list itself, copied last.
+python-in = if ! cmp -s "$(2)" "$(1)/requirements.txt" || ! "$(1)/bin/python" -c 'import grpc' 2>/dev/null; then \
+		echo "installing Python packages into $(1)"; \
+		rm -rf "$(1)"; \
+		python3 -m venv "$(1)"; \
+		"$(1)/bin/python" -m pip install --quiet --disable-pip-version-check -r "$(2)"; \
+		cp "$(2)" "$(1)/requirements.txt"; \
+	fi
+
 # Set by `make ci`: the lock file is complete and is not changed.
 LOCKED ?=
 
@@ -41,7 +52,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests packages runner tune test lint fmt bench bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival packages runner tune test lint fmt bench bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,17 +66,14 @@ packages:
 runner:
 	@$(call runner-cargo,build) --quiet
 
-# Besides, what tests alone need: a Python with clients of gRPC. The stamp is the list of packages itself, copied last.
+# Besides, what tests alone need: a Python with clients of gRPC.
 setup-tests: setup
 	@scripts/setup.sh tests
-	@wanted=tests/python/requirements.txt; \
-	if ! cmp -s $$wanted "$(PYTHON_DIR)/requirements.txt" || ! "$(PYTHON_DIR)/bin/python" -c 'import grpc' 2>/dev/null; then \
-		echo "installing Python packages for tests into $(PYTHON_DIR)"; \
-		rm -rf "$(PYTHON_DIR)"; \
-		python3 -m venv "$(PYTHON_DIR)"; \
-		"$(PYTHON_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check -r $$wanted; \
-		cp $$wanted "$(PYTHON_DIR)/requirements.txt"; \
-	fi
+	@$(call python-in,$(PYTHON_DIR),tests/python/requirements.txt)
+
+setup-rival:
+	@scripts/setup.sh tests
+	@$(call python-in,$(RIVAL_DIR),tests/python/bench-requirements.txt)
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
 	@cargo build --release $(LOCKED) -p fleetune-cli
@@ -106,7 +114,8 @@ fmt: ## Format the code
 	cargo fmt --all
 
 # Each by itself: what the load generator needs for tests must not reach the program that is measured.
-bench: packages ## Load a coordinator with asks and tells, on SQLite and Postgres: 5 minutes (ARGS="--clients 8 ...")
+bench: export FLEETUNE_BENCH_PYTHON := $(RIVAL_DIR)/bin/python
+bench: packages $(if $(findstring --rival,$(ARGS)),setup-rival) ## Load a coordinator with asks and tells, on SQLite and Postgres: 5 minutes (ARGS="--clients 8 ...")
 	cargo build --release $(LOCKED) -p fleetune-cli
 	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
 	@"$(TARGET_DIR)/release/fleetune-load" $(ARGS)

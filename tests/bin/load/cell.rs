@@ -33,6 +33,8 @@ pub struct Plan<'a> {
 /// What was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cell {
+    /// Who served: fleetune, or optuna.
+    pub system: String,
     /// Where studies were kept.
     pub storage: String,
     /// How parameters were chosen.
@@ -117,6 +119,7 @@ impl Plan<'_> {
         }
         let bands = BANDS.iter().zip(&total.ask_by_band);
         Ok(Cell {
+            system: "fleetune".to_owned(),
             storage: self.storage.name().to_owned(),
             sampler: self.sampler.name().to_owned(),
             clients: self.clients,

@@ -9,6 +9,7 @@ mod latency;
 mod machine;
 mod options;
 mod report;
+mod rival;
 mod studies;
 
 use std::io::Write as _;
@@ -58,6 +59,10 @@ async fn run(options: &Options) -> Result<Report, String> {
                 let plan = Plan { storage, sampler, clients, options };
                 say(&format!("{} {} with {clients} client(s) …", storage.name(), sampler.name()));
                 cells.push(plan.run(postgres.as_ref()).await?);
+                if let (true, Storage::Postgres, Some(cluster)) = (options.rival, storage, &postgres) {
+                    say("  … and Optuna's server");
+                    cells.push(rival::measure(&plan, cluster).await?);
+                }
             }
         }
     }

@@ -27,6 +27,9 @@ pub struct Options {
     /// Repetitions of each combination
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub repetitions: u32,
+    /// Measure Optuna's own gRPC server on the same Postgres as well; `make bench ARGS=--rival` installs it
+    #[arg(long)]
+    pub rival: bool,
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub format: Output,

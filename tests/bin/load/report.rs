@@ -32,6 +32,7 @@ impl Report {
 
     fn rates(&self) -> Table {
         let mut table = new_table(&[
+            "system",
             "storage",
             "sampler",
             "clients",
@@ -50,7 +51,7 @@ impl Report {
             "MiB",
         ]);
         for cell in &self.cells {
-            let mut row = vec![cell.storage.clone(), cell.sampler.clone(), cell.clients.to_string()];
+            let mut row = identity(cell);
             row.extend(rate(&cell.pairs_per_s));
             for Quantiles { p50, p95, p99, max, .. } in [cell.ask_ms, cell.tell_ms] {
                 row.extend([p50, p95, p99, max].map(|ms| format!("{ms:.2}")));
@@ -64,12 +65,22 @@ impl Report {
     }
 
     fn sizes(&self) -> Table {
-        let mut table =
-            new_table(&["storage", "sampler", "clients", "trials", "asks", "ask ms p50", "p95", "p99", "max"]);
+        let mut table = new_table(&[
+            "system",
+            "storage",
+            "sampler",
+            "clients",
+            "trials",
+            "asks",
+            "ask ms p50",
+            "p95",
+            "p99",
+            "max",
+        ]);
         for cell in &self.cells {
             for band in cell.ask_ms_by_size.iter().filter(|band| band.ask_ms.count > 0) {
                 let Quantiles { count, p50, p95, p99, max } = band.ask_ms;
-                let mut row = vec![cell.storage.clone(), cell.sampler.clone(), cell.clients.to_string()];
+                let mut row = identity(cell);
                 row.push(format!("{}–{}", band.from, band.to));
                 row.push(count.to_string());
                 row.extend([p50, p95, p99, max].map(|ms| format!("{ms:.2}")));
@@ -78,6 +89,11 @@ impl Report {
         }
         align(table)
     }
+}
+
+/// The columns that say what was measured.
+fn identity(cell: &Cell) -> Vec<String> {
+    vec![cell.system.clone(), cell.storage.clone(), cell.sampler.clone(), cell.clients.to_string()]
 }
 
 /// The median, and the smallest and the largest.
@@ -100,7 +116,7 @@ fn new_table(header: &[&str]) -> Table {
 
 /// Words to the left, numbers to the right.
 fn align(mut table: Table) -> Table {
-    for column in table.column_iter_mut().skip(2) {
+    for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
