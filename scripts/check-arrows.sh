@@ -33,8 +33,9 @@ check() { # check PACKAGE KIND ALLOWED
     done
 }
 
-members=$(cargo metadata --no-deps --format-version 1 | grep -o '"name":"fleetune-[a-z]*"' |
-    sed 's/.*fleetune-\([a-z]*\)"/\1/' | sort -u)
+# A version follows the name of a package, not that of a program in it.
+members=$(cargo metadata --no-deps --format-version 1 | grep -o '"name":"fleetune-[a-z]*","version"' |
+    sed 's/.*fleetune-\([a-z]*\)".*/\1/' | sort -u)
 for package in $members; do
     if [ -z "${may[$package]+known}" ]; then
         echo "error: fleetune-$package is not in the lists of scripts/check-arrows.sh" >&2
