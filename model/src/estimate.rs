@@ -20,6 +20,7 @@ mod memory;
 mod placement;
 mod speed;
 
+pub(crate) use effective::can_repack;
 pub use effective::effective;
 
 use facts::Facts;

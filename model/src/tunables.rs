@@ -10,6 +10,7 @@ use fleetune_core::space::{SearchSpace, SpaceError};
 use fleetune_core::value::{Params, Value};
 use fleetune_core::workload::Workload;
 
+use crate::estimate::can_repack;
 use crate::metadata::ModelMetadata;
 
 mod writer;
@@ -163,11 +164,11 @@ fn gpus(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata) {
         space.choose("split_mode", &modes, &Value::from("layer"));
         let alike =
             plan.gpus.windows(2).all(|pair| (&pair[0].name, pair[0].vram_mib) == (&pair[1].name, pair[1].vram_mib));
-        if !alike {
+        if plan.fits_one && !alike {
             let last = plan.gpus.len() as i64 - 1;
             space.range("main_gpu", 0, last, false, 0);
-            // With layers split among the GPUs none of them is the main one.
-            space.when("split_mode != 'layer'");
+            // Split over the GPUs, by layers or by rows, none of them is the main one.
+            space.when("split_mode == 'none'");
         }
     }
 }
@@ -182,9 +183,8 @@ fn host(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata, invento
     } else {
         space.fix("load_mode", auto);
     }
-    let rearrangeable = !matches!(model.quantization.as_str(), "F32" | "F16" | "BF16");
     // Rearranged weights are a second copy in memory.
-    if plan.on_host && rearrangeable && fits_ram {
+    if plan.on_host && fits_ram && can_repack(model, plan.gpus) {
         space.choose("repack", &[true, false].map(Value::Bool), &Value::Bool(true));
     }
 }

@@ -134,7 +134,7 @@ fn load_mode(settings: &Settings, gpus: &[Gpu]) -> LoadMode {
 
 /// Whether weights on the host are rearranged. `make_cpu_buft_list` puts a GPU's pinned memory first, so that beside a
 /// GPU that has such memory they never are; Apple's have none.
-fn can_repack(model: &ModelMetadata, gpus: &[Gpu]) -> bool {
+pub(crate) fn can_repack(model: &ModelMetadata, gpus: &[Gpu]) -> bool {
     let by_name = || !matches!(model.quantization.as_str(), "F32" | "F16" | "BF16");
     let types = model.layout.as_ref().map_or_else(by_name, |layout| layout.rearrangeable);
     types && !gpus.iter().any(|gpu| matches!(gpu.vendor.as_str(), "nvidia" | "amd"))
