@@ -8,5 +8,6 @@ mod service {
     pub mod lease;
     pub mod machine;
     pub mod replicas;
+    pub mod word;
     pub mod worker;
 }

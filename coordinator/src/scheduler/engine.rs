@@ -1,8 +1,8 @@
 //! The engine: studies in memory, and what people and programs do with them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, StudyConfig};
@@ -25,6 +25,10 @@ pub const MAX_BATCH: usize = 1_000;
 /// Studies kept in memory; the longest unused ones are dropped, and loaded again when asked for.
 const MAX_LIVE: usize = 256;
 
+/// How often changes by others are looked for while the database tells of them: a word may be lost, leases end by time
+/// alone, and a process that ends right after its change says nothing.
+const POLL_WHILE_TOLD: Duration = Duration::from_secs(2);
+
 /// Times and limits of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
@@ -34,7 +38,7 @@ pub struct EngineOptions {
     pub heartbeat_every: Duration,
     /// Attempts after which a trial ends as `worker_lost`.
     pub max_attempts: u32,
-    /// How often changes by other processes are looked for.
+    /// How often changes by other processes are looked for, unless the database tells of them.
     pub poll_every: Duration,
 }
 
@@ -106,10 +110,12 @@ pub struct StudySummary {
 }
 
 impl Engine {
-    /// Begins to serve `store`.
+    /// Begins to serve `store`. Must be called within a tokio runtime.
     pub fn new(store: Store, options: EngineOptions) -> Self {
         let service = Arc::new(Service::new(store.now()));
-        Self { store, options, live: Arc::default(), changes: Arc::new(watch::Sender::new(0)), service }
+        let changes = Arc::new(watch::Sender::new(0));
+        tokio::spawn(follow(store.changes(), Arc::downgrade(&changes)));
+        Self { store, options, live: Arc::default(), changes, service }
     }
 
     /// Where its studies are kept, a password left out.
@@ -137,9 +143,15 @@ impl Engine {
         self.store.now()
     }
 
-    /// A receiver that changes whenever this process changed something.
+    /// A receiver that changes whenever this process changed something, or another one whose changes it is told of.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// How long to wait at most before a look for what others have changed.
+    pub fn poll_every(&self) -> Duration {
+        let poll_every = self.options.poll_every;
+        if self.store.hears_of_changes() { poll_every.max(POLL_WHILE_TOLD) } else { poll_every }
     }
 
     pub(super) fn changed(&self) {
@@ -426,6 +438,14 @@ impl Engine {
         let record = self.store.study_by_name(name).await?;
         let live = self.live(record.id).await?;
         live.lock().await.verify().await
+    }
+}
+
+/// Wakes whoever waits in this process when others changed something.
+async fn follow(mut others: watch::Receiver<u64>, changes: Weak<watch::Sender<u64>>) {
+    while others.changed().await.is_ok() {
+        let Some(changes) = changes.upgrade() else { return };
+        changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

@@ -143,7 +143,7 @@ fn device(study: &StudyRecord, pin: &Pin, worker: &WorkerRecord) -> Option<Strin
 /// A description needs a file of the name that the study gives.
 fn named_model(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
     let (study, model, name) = (&study.name, &benchmark.model, &worker.name);
-    (!tells_nothing(worker) && !worker.models.iter().any(|visible| visible.is_called(model))).then(|| {
+    (!worker.models.iter().any(|visible| visible.is_called(model))).then(|| {
         format!(
             "study `{study}` needs the model `{model}`, which worker `{name}` does not see; put it into one of its \
              `--models` folders"
@@ -154,7 +154,7 @@ fn named_model(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord
 /// Everything after it needs the very file that was described, whatever it is called.
 fn pinned_model(study: &StudyRecord, benchmark: &Benchmark, pin: &Pin, worker: &WorkerRecord) -> Option<String> {
     let (study, model, name, hash) = (&study.name, &benchmark.model, &worker.name, &pin.model_hash);
-    if tells_nothing(worker) || worker.models.iter().any(|visible| visible.hash == *hash) {
+    if worker.models.iter().any(|visible| visible.hash == *hash) {
         return None;
     }
     let what = format!("study `{study}` needs the model `{model}` with the hash {}", short(hash));
@@ -167,11 +167,6 @@ fn pinned_model(study: &StudyRecord, benchmark: &Benchmark, pin: &Pin, worker: &
             short(&other.hash)
         ),
     })
-}
-
-/// Whether the worker names no models at all, as those of an older version do not: it is taken to see everything.
-fn tells_nothing(worker: &WorkerRecord) -> bool {
-    worker.models.is_empty()
 }
 
 /// Enough of a hash to tell files apart.

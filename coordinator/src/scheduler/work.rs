@@ -118,7 +118,7 @@ impl Engine {
             if spent || over || !acquired.assignments.is_empty() {
                 return Ok(acquired);
             }
-            let poll = tokio::time::Instant::now() + self.options.poll_every;
+            let poll = tokio::time::Instant::now() + self.poll_every();
             tokio::select! {
                 _ = changes.changed() => {}
                 () = stop.cancelled() => return Ok(acquired),

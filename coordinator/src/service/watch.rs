@@ -62,7 +62,7 @@ pub async fn run(
             () = stop.cancelled() => return,
             () = sender.closed() => return,
             _ = changes.changed() => {}
-            () = tokio::time::sleep(engine.options().poll_every) => {}
+            () = tokio::time::sleep(engine.poll_every()) => {}
         }
     }
 }

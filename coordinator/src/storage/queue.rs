@@ -82,8 +82,9 @@ impl Drop for Queue {
 /// An operation of whatever kind that waits for its answer.
 #[async_trait]
 trait Work: Send {
-    /// Applies it; keeps the outcome. Says whether the transaction can go on.
-    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<(), StoreError>;
+    /// Applies it; keeps the outcome. Says whether others may wait for what was written; an error when the transaction
+    /// cannot go on.
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<bool, StoreError>;
 
     /// Answers the caller with the outcome, which is durable, or with why there is none.
     fn answer(self: Box<Self>, failed: Option<StoreError>);
@@ -97,14 +98,15 @@ struct Pending<O: Operation> {
 
 #[async_trait]
 impl<O: Operation> Work for Pending<O> {
-    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<bool, StoreError> {
         rows.take_dirty();
         let outcome = self.operation.apply(rows).await;
+        let wrote = rows.take_dirty();
         // A refusal leaves nothing. Operations check first and write last; one that had written already costs the
         // transaction.
-        let spoils = outcome.as_ref().err().filter(|error| is_failure(error) || rows.take_dirty()).cloned();
+        let spoils = outcome.as_ref().err().filter(|error| wrote || is_failure(error)).cloned();
         self.outcome = Some(outcome);
-        spoils.map_or(Ok(()), Err)
+        spoils.map_or(Ok(wrote && O::IS_NEWS), Err)
     }
 
     fn answer(self: Box<Self>, failed: Option<StoreError>) {
@@ -177,15 +179,23 @@ enum Failed {
 
 async fn commit(engine: &dyn Engine, batch: &mut [Box<dyn Work>]) -> Result<(), Failed> {
     let mut rows = engine.write().await.map_err(Failed::Before)?;
+    let mut is_news = false;
     for work in batch {
-        if let Err(error) = work.apply(&mut *rows).await {
-            // What the rollback itself has to say changes nothing: the connection is thrown away then.
-            drop(rows.rollback().await);
-            return Err(Failed::Before(error));
+        match work.apply(&mut *rows).await {
+            Ok(news) => is_news |= news,
+            Err(error) => {
+                // What the rollback itself has to say changes nothing: the connection is thrown away then.
+                drop(rows.rollback().await);
+                return Err(Failed::Before(error));
+            }
         }
     }
     rows.commit().await.map_err(|error| match error {
         StoreError::Full(_) | StoreError::Busy(_) => Failed::Before(error),
         error => Failed::Commit(error),
-    })
+    })?;
+    if is_news {
+        engine.committed();
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetune_core::{JobId, LeaseToken, Revision, StudyId, StudyState, Timestamp, TrialNumber, WorkerId};
+use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::error::StoreError;
@@ -69,6 +70,17 @@ impl Store {
     /// The database's clock, by the offset measured last. Never runs backwards within a process.
     pub fn now(&self) -> Timestamp {
         self.engine.now()
+    }
+
+    /// Changes when other processes changed something, or may have: a hint to look. Heartbeats are no change. Where
+    /// nobody tells (`SQLite`), its sender is gone.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.engine.others()
+    }
+
+    /// Whether [`Self::changes`] tells now; else others' changes are found by polling alone.
+    pub fn hears_of_changes(&self) -> bool {
+        self.engine.hears()
     }
 
     /// Waits for what is queued, then lets go of the database. Later calls fail. Without it the end of the process

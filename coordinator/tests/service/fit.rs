@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_proto::v1;
 
-use super::harness::{Server, database, run_out};
+use super::harness::{Server, database, quick, run_out};
 use super::machine::{
     HASH, acquire, awaited_job, complete, description, finish, job, model, model_config, prepared, register,
     register_as, registration, trial, worker_id,
@@ -57,7 +57,7 @@ async fn a_described_model_is_found_by_its_hash_whatever_it_is_called() {
 async fn a_study_says_that_nobody_is_there_and_since_when() {
     let (_folder, url) = database();
     let short = Duration::from_millis(50);
-    let options = EngineOptions { lease_ttl: short, heartbeat_every: short, ..EngineOptions::default() };
+    let options = EngineOptions { lease_ttl: short, heartbeat_every: short, ..quick() };
     let mut server = Server::start_with(&url, options).await;
     server.create("s", model_config(5, false)).await.unwrap();
     let obstacles = server.study("s").await.obstacles;
@@ -108,7 +108,7 @@ async fn a_draining_worker_is_an_obstacle_and_gets_nothing() {
 #[tokio::test]
 async fn a_trial_of_a_worker_that_fell_silent_goes_to_another_that_fits() {
     let (_folder, url) = database();
-    let options = EngineOptions { lease_ttl: Duration::from_millis(200), ..EngineOptions::default() };
+    let options = EngineOptions { lease_ttl: Duration::from_secs(1), ..quick() };
     let mut server = Server::start_with(&url, options).await;
     prepared(&mut server, 5, false).await;
     let lost = job(&mut server, 'a').await;

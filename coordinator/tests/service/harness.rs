@@ -29,6 +29,11 @@ impl Drop for Server {
     }
 }
 
+/// The usual options, but others' changes are looked for often.
+pub fn quick() -> EngineOptions {
+    EngineOptions { poll_every: Duration::from_millis(20), ..EngineOptions::default() }
+}
+
 /// A database file that goes when the test ends.
 pub fn database() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -43,12 +48,10 @@ pub fn fresh_id() -> String {
 
 impl Server {
     pub async fn start(url: &str) -> Self {
-        Self::start_with(url, EngineOptions::default()).await
+        Self::start_with(url, quick()).await
     }
 
-    /// With these options, but for the poll.
     pub async fn start_with(url: &str, options: EngineOptions) -> Self {
-        let options = EngineOptions { poll_every: Duration::from_millis(20), ..options };
         let stop = CancellationToken::new();
         let coordinator = Coordinator::start(url, options, stop.clone()).await.unwrap();
         let channel = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();

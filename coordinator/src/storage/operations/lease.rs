@@ -22,6 +22,8 @@ pub(in crate::storage) struct RenewLeases {
 impl Operation for RenewLeases {
     type Output = Heartbeat;
 
+    const IS_NEWS: bool = false;
+
     fn lane(&self) -> Lane {
         Lane::Global
     }

@@ -47,6 +47,9 @@ pub(in crate::storage) trait Operation: Send + Sync + 'static {
     /// What its caller gets.
     type Output: Send + 'static;
 
+    /// Whether somebody may wait for what it writes.
+    const IS_NEWS: bool = true;
+
     /// Where it waits.
     fn lane(&self) -> Lane;
 

@@ -4,6 +4,7 @@
 //! different studies run side by side.
 
 mod jobs;
+mod notify;
 mod studies;
 mod trials;
 mod workers;
@@ -17,6 +18,7 @@ use fleetune_core::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres as Driver, Transaction};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
@@ -24,6 +26,7 @@ use super::engine::Engine;
 use super::error::StoreError;
 use super::operations::Lane;
 use super::rows::Rows;
+use notify::Word;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -40,6 +43,7 @@ pub(super) struct Postgres {
     readers: PgPool,
     cache: Arc<DistributionCache>,
     clock: Clock,
+    word: Word,
 }
 
 impl Postgres {
@@ -64,9 +68,10 @@ impl Postgres {
             }
             Err(error) => return Err(cannot(error.to_string())),
         }
+        let word = Word::start(&options)?;
         let readers = pool().connect_lazy_with(options);
         let (now, at) = server_time(&writers).await.map_err(|error| cannot(error.to_string()))?;
-        let store = Arc::new(Self { writers, readers, cache: Arc::default(), clock: Clock::measured(now, at) });
+        let store = Arc::new(Self { writers, readers, cache: Arc::default(), clock: Clock::measured(now, at), word });
         let watched = Arc::downgrade(&store);
         tokio::spawn(async move {
             loop {
@@ -111,7 +116,20 @@ impl Engine for Postgres {
         lane
     }
 
+    fn committed(&self) {
+        self.word.changed();
+    }
+
+    fn others(&self) -> watch::Receiver<u64> {
+        self.word.others()
+    }
+
+    fn hears(&self) -> bool {
+        self.word.hears()
+    }
+
     async fn close(&self) {
+        self.word.close().await;
         self.readers.close().await;
         self.writers.close().await;
     }

@@ -17,6 +17,7 @@ use fleetune_core::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Sqlite as Driver, Transaction};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
@@ -138,6 +139,16 @@ impl Engine for Sqlite {
 
     fn lane(&self, _: Lane) -> Lane {
         Lane::Global
+    }
+
+    fn committed(&self) {}
+
+    fn others(&self) -> watch::Receiver<u64> {
+        watch::Sender::new(0).subscribe()
+    }
+
+    fn hears(&self) -> bool {
+        false
     }
 
     async fn close(&self) {

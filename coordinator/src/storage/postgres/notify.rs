@@ -1,0 +1,158 @@
+//! Word of changes from process to process: NOTIFY after a commit, LISTEN for those of others.
+//!
+//! It only wakes. What has changed is found by revision, and who loses a word finds it by polling, later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::query;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::storage::error::StoreError;
+use crate::storage::store::secret;
+
+/// Where changes are told of, in each database for itself.
+const CHANNEL: &str = "fleetune";
+/// Between two words of one process: at most 50 a second, since Postgres hands them out one commit at a time.
+const SPACING: Duration = Duration::from_millis(20);
+/// Between tries to listen again, at most.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long an end waits to tell of the last change.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long a caller waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+/// Tells others of changes, and hears of theirs. Ends when it is dropped.
+pub(super) struct Word {
+    /// A connection of its own for each direction: inside the transaction of a change NOTIFY would serialise commits.
+    speaker: PgPool,
+    listener: PgPool,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+struct Shared {
+    /// Tells its own words from those of others.
+    id: String,
+    changed: Notify,
+    /// A change that nobody was told of yet.
+    unsaid: AtomicBool,
+    others: watch::Sender<u64>,
+    hears: AtomicBool,
+}
+
+impl Shared {
+    async fn say(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        self.unsaid.store(false, Ordering::Relaxed);
+        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&self.id).execute(pool).await.map(drop)
+    }
+
+    fn wake(&self) {
+        self.others.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl Word {
+    /// Begins to listen. Must be called within a tokio runtime.
+    pub fn start(options: &PgConnectOptions) -> Result<Self, StoreError> {
+        let pool = |name: &str| {
+            let options = options.clone().application_name(name);
+            // One connection that stays, be it idle.
+            PgPoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(ACQUIRE)
+                .connect_lazy_with(options)
+        };
+        let (speaker, listener) = (pool("fleetune notify"), pool("fleetune listen"));
+        let shared = Arc::new(Shared {
+            id: format!("{:016x}", secret()?),
+            changed: Notify::new(),
+            unsaid: AtomicBool::new(false),
+            others: watch::Sender::new(0),
+            hears: AtomicBool::new(false),
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(speak(speaker.clone(), Arc::clone(&shared))));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(listen(listener.clone(), Arc::clone(&shared))));
+        Ok(Self { speaker, listener, shared, _stop: stop.drop_guard() })
+    }
+
+    /// Something was committed that others may wait for.
+    pub fn changed(&self) {
+        self.shared.unsaid.store(true, Ordering::Relaxed);
+        self.shared.changed.notify_one();
+    }
+
+    /// Changes when others changed something, or may have done so unheard.
+    pub fn others(&self) -> watch::Receiver<u64> {
+        self.shared.others.subscribe()
+    }
+
+    /// Whether words of others arrive.
+    pub fn hears(&self) -> bool {
+        self.shared.hears.load(Ordering::Relaxed)
+    }
+
+    /// Says what is left to say.
+    pub async fn close(&self) {
+        self.listener.close().await;
+        if self.shared.unsaid.load(Ordering::Relaxed) {
+            drop(tokio::time::timeout(LAST_WORD, self.shared.say(&self.speaker)).await);
+        }
+        self.speaker.close().await;
+    }
+}
+
+async fn speak(pool: PgPool, shared: Arc<Shared>) {
+    loop {
+        // What changes meanwhile is told with the next word.
+        shared.changed.notified().await;
+        match shared.say(&pool).await {
+            Ok(()) => {}
+            Err(sqlx::Error::PoolClosed) => return,
+            // Others find it by polling.
+            Err(error) => tracing::debug!(%error, "could not tell others of a change"),
+        }
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+async fn listen(pool: PgPool, shared: Arc<Shared>) {
+    let mut pause = Duration::ZERO;
+    loop {
+        let error = match hear(&pool, &shared, &mut pause).await {
+            Err(sqlx::Error::PoolClosed) => return,
+            Err(error) => error,
+            Ok(()) => sqlx::Error::PoolTimedOut,
+        };
+        if shared.hears.swap(false, Ordering::Relaxed) {
+            tracing::debug!(%error, "changes by others are polled for until the database is heard again");
+            // Those who wait poll from now on.
+            shared.wake();
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE);
+    }
+}
+
+/// Listens until the connection is lost.
+async fn hear(pool: &PgPool, shared: &Shared, pause: &mut Duration) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen(CHANNEL).await?;
+    *pause = Duration::ZERO;
+    shared.hears.store(true, Ordering::Relaxed);
+    // What was said before is lost.
+    shared.wake();
+    while let Some(word) = listener.try_recv().await? {
+        if word.payload() != shared.id {
+            shared.wake();
+        }
+    }
+    Ok(())
+}
