@@ -44,5 +44,9 @@ fn worker_and_coordinator_are_killed_and_every_trial_ends_once() {
         assert_eq!(trial["state"], "complete", "{trial}");
         assert!(trial["values"][0].as_f64() > Some(0.0), "{trial}");
     }
-    place.run(&["study", "best", "s", "--server", &url]).ok().prints("llama-server -m ").prints("m.gguf");
+    place
+        .run(&["study", "best", "s", "--server", &url])
+        .ok()
+        .prints("\nllama-server -m m ")
+        .prints("put its path there");
 }

@@ -17,8 +17,20 @@ pub fn llama_server(model: &str, study: &StudyView, params: &Params) -> CliResul
     Ok(words.join(" "))
 }
 
+/// What to know before the command line is used.
+pub fn note(study: &StudyView) -> Option<String> {
+    let notes: Vec<_> = model_note(study).into_iter().chain(context_note(study)).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// A model may be named as workers know it; that is no path.
+fn model_note(study: &StudyView) -> Option<String> {
+    let model = study.model.as_ref().filter(|model| !std::path::Path::new(model).is_absolute())?;
+    Some(format!("`{model}` is what the workers call the model: put its path there"))
+}
+
 /// What to know about a context that nobody chose: it is just large enough for the measured request.
-pub fn context_note(study: &StudyView) -> Option<String> {
+fn context_note(study: &StudyView) -> Option<String> {
     let searched = study.space.iter().any(|space| space.parameters().contains_key("n_ctx"));
     let context = study.fixed.get("n_ctx").filter(|_| !searched && !study.given.contains_key("n_ctx"))?;
     Some(format!("-c {context} holds the measured request; to serve longer ones, tune with `--set n_ctx=N`"))

@@ -16,7 +16,7 @@ use crate::error::{CliError, CliResult};
 use crate::view::{BestView, ComparisonView, GainView, MismatchView, StudyView, TrialView, VerifyView};
 
 pub use fleet::Fleet;
-use llama_server::context_note;
+use llama_server::note;
 pub use llama_server::{llama_server, quoted};
 use read::{checked, incomplete, study, trial};
 pub use trial::{End, request_id};
@@ -167,7 +167,7 @@ impl Client {
         let answer = self.studies.best(v1::BestRequest { study: name.to_owned(), count }).await;
         let best = answer.map_err(failed(format!("failed to read the best of study `{name}`")))?.into_inner();
         let winner = best.winner.map(trial).transpose()?;
-        let llama_server_note = winner.as_ref().and_then(|_| context_note(&shown));
+        let llama_server_note = winner.as_ref().and_then(|_| note(&shown));
         let llama_server = match (&winner, &shown.model) {
             (Some(winner), Some(model)) => Some(llama_server(model, &shown, &winner.params)?),
             _ => None,
