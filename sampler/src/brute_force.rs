@@ -118,6 +118,7 @@ mod tests {
                 outcome: Outcome::Failed { kind: FailKind::Error },
                 series: Vec::new(),
                 repetitions_planned: 1,
+                standard_error: None,
                 seconds: 1.0,
             }));
         }

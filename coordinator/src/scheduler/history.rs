@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleetune_core::measurement::Summary;
 use fleetune_core::workload::running_median;
 use fleetune_core::{FailKind, Params, Revision, TrialNumber, TrialState, Turn};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
@@ -31,6 +32,14 @@ impl StepKind {
                 steps.iter().map(|&(step, _)| step).zip(running_median(&values)).collect()
             }
         }
+    }
+
+    /// The standard error of the last entry of the series: of a median, for which that of the mean is too small by
+    /// √(π/2). `None` for curves and below two repetitions.
+    fn standard_error(self, steps: &[(u32, f64)]) -> Option<f64> {
+        let values: Vec<f64> = steps.iter().map(|&(_, value)| value).collect();
+        let summary = Summary::of(&values).filter(|summary| summary.count >= 2 && self == Self::Repetitions)?;
+        Some(std::f64::consts::FRAC_PI_2.sqrt() * summary.sd / (summary.count as f64).sqrt())
     }
 }
 
@@ -68,6 +77,7 @@ pub struct History {
     params: Vec<Arc<Params>>,
     fixed: Vec<Arc<Params>>,
     series: Vec<Vec<(u32, f64)>>,
+    standard_error: Vec<Option<f64>>,
     waiting: BTreeSet<TrialNumber>,
     running: BTreeMap<Turn, TrialNumber>,
 }
@@ -90,6 +100,7 @@ impl History {
             params: Vec::new(),
             fixed: Vec::new(),
             series: Vec::new(),
+            standard_error: Vec::new(),
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
         }
@@ -137,6 +148,7 @@ impl History {
             self.params.push(Arc::default());
             self.fixed.push(Arc::default());
             self.series.push(Vec::new());
+            self.standard_error.push(None);
         }
         self.state[row] = trial.state;
         self.origin[row] = trial.origin;
@@ -150,6 +162,7 @@ impl History {
         self.params[row] = Arc::new(external(&trial.params));
         self.fixed[row] = Arc::new(trial.fixed.clone());
         self.series[row] = self.steps.series(&trial.steps);
+        self.standard_error[row] = self.steps.standard_error(&trial.steps);
         if trial.state == TrialState::Waiting {
             self.waiting.insert(trial.number);
         } else {
@@ -186,6 +199,7 @@ impl History {
             outcome,
             series: self.series[row].clone(),
             repetitions_planned: self.repetitions,
+            standard_error: self.standard_error[row],
             seconds: self.seconds[row],
         }
     }
@@ -339,6 +353,15 @@ mod tests {
             seconds: 0.0,
             steps: Vec::new(),
         }
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_repetitions() {
+        let steps = [(1, 1.0), (2, 3.0), (3, 2.0), (4, 2.0)];
+        let error = StepKind::Repetitions.standard_error(&steps).unwrap();
+        assert!((error - 0.816_496_580_927_726 / 2.0 * 1.253_314_137_315_5).abs() < 1e-12, "{error}");
+        assert_eq!(StepKind::Repetitions.standard_error(&steps[..1]), None);
+        assert_eq!(StepKind::Curve.standard_error(&steps), None);
     }
 
     #[test]

@@ -56,7 +56,15 @@ impl Study {
         let trial = self.running.remove(index);
         let outcome = outcome(&trial.params);
         let (number, params) = (trial.number, trial.params);
-        let ended = Ended { number, params, outcome, series: Vec::new(), repetitions_planned: 1, seconds: 1.0 };
+        let ended = Ended {
+            number,
+            params,
+            outcome,
+            series: Vec::new(),
+            repetitions_planned: 1,
+            standard_error: None,
+            seconds: 1.0,
+        };
         self.events.push(Event::Ended(ended));
         self.sampler.observe(self.events.last().unwrap());
     }
