@@ -135,6 +135,10 @@ impl fmt::Display for Direction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SamplerConfig {
+    /// Bayesian optimisation by Gaussian processes; what suits better where that does not: the tree-structured Parzen
+    /// estimator for many trials or parameters, a grid for spaces no larger than the budget, NSGA-II for several
+    /// objectives.
+    Auto,
     /// Uniform over the allowed configurations.
     Random,
     /// Every combination of a finite space once, in an order shuffled by the seed.
@@ -155,11 +159,12 @@ pub enum SamplerConfig {
 
 impl SamplerConfig {
     /// The names people may give.
-    pub const NAMES: [&'static str; 6] = ["random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii"];
+    pub const NAMES: [&'static str; 7] = ["auto", "random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii"];
 
     /// The name on the command line.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Random => "random",
             Self::Grid => "grid",
             Self::Tpe => "tpe",
@@ -172,6 +177,7 @@ impl SamplerConfig {
     /// The sampler called `name`, with default options.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
+            "auto" => Some(Self::Auto),
             "random" => Some(Self::Random),
             "grid" => Some(Self::Grid),
             "tpe" => Some(Self::Tpe),

@@ -2,6 +2,7 @@
 
 use fleetune_core::study::{Direction, SamplerConfig, StudyConfig};
 
+use crate::auto::Auto;
 use crate::brute_force::BruteForce;
 use crate::cmaes::CmaEs;
 use crate::grid::Grid;
@@ -62,6 +63,10 @@ impl SamplerError {
 pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
     let space = config.space.as_ref().ok_or(SamplerError::NoSpace)?;
     match &config.sampler {
+        SamplerConfig::Auto => match config.directions[..] {
+            [direction] => Ok(Box::new(Auto::new(space, direction, config))),
+            _ => Ok(Box::new(NsgaIi::new(space, &config.directions))),
+        },
         SamplerConfig::Random => Ok(Box::new(Random::new(space))),
         SamplerConfig::Grid => Ok(Box::new(Grid::new(space, config.seed)?)),
         SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, single(config)?, TpeOptions::default()))),

@@ -4,6 +4,7 @@
 //! hash order reaches a random stream, so that the same history gives the same suggestion on every machine.
 
 pub mod analysis;
+mod auto;
 mod axis;
 mod brute_force;
 pub mod cmaes;
@@ -14,6 +15,7 @@ mod grid;
 mod nsga2;
 mod numeric;
 pub mod pruner;
+mod qmc;
 mod random;
 mod rng;
 mod seam;

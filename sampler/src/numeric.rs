@@ -23,7 +23,7 @@ pub(crate) fn log_ndtr(x: f64) -> f64 {
 }
 
 /// Φ(x).
-fn ndtr(x: f64) -> f64 {
+pub(crate) fn ndtr(x: f64) -> f64 {
     0.5 * libm::erfc(-x / SQRT_2)
 }
 
@@ -61,6 +61,30 @@ pub(crate) fn log_cell_mass(z: f64, h: f64, log_h: f64) -> f64 {
         log_gauss_mass(z - 0.5 * h, z + 0.5 * h)
     };
     log_mass.max(LOG_TINY)
+}
+
+/// e^(x²) erfc(x) for x >= 0.
+fn erfcx(x: f64) -> f64 {
+    if x < 25.0 {
+        return libm::exp(x * x) * libm::erfc(x);
+    }
+    let r = 1.0 / (2.0 * x * x);
+    (1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r))) / (x * PI.sqrt())
+}
+
+/// log(φ(z) + z Φ(z)), the expected improvement in units of the deviation, without cancellation.
+///
+/// Source: Ament et al. 2023, arXiv:2310.20708.
+pub(crate) fn log_improvement(z: f64) -> f64 {
+    if z > -1.0 {
+        return libm::log(libm::exp(-0.5 * z * z - LN_SQRT_2PI) + z * ndtr(z));
+    }
+    let rest = if z < -1e3 {
+        -2.0 * libm::log(-z) - 3.0 / (z * z)
+    } else {
+        libm::log1p((PI / 2.0).sqrt() * z * erfcx(-z / SQRT_2))
+    };
+    -0.5 * z * z - LN_SQRT_2PI + rest
 }
 
 /// log(eˣ − eʸ) for x >= y.
@@ -176,6 +200,19 @@ mod tests {
             close(log_cell_mass(z, h, libm::log(h)), exact, tolerance);
         }
         assert!(log_cell_mass(1e9, 1.0, 0.0) >= LOG_TINY);
+    }
+
+    #[test]
+    fn expected_improvement_has_no_gaps_and_no_cancellation() {
+        close(log_improvement(0.0), -LN_SQRT_2PI, 1e-15);
+        close(log_improvement(-5.0), -16.744_301_162_660_996, 1e-9);
+        close(log_improvement(8.0), libm::log(8.0), 1e-12);
+        for border in [-1.0, -25.0 * SQRT_2, -1e3] {
+            let (above, below) = (log_improvement(border + 1e-9), log_improvement(border - 1e-9));
+            assert!(above >= below && above - below < 3e-9 * border.abs() + 1e-8, "{border} {above} {below}");
+        }
+        let falling = (0..200).map(|k| log_improvement(10.0 - 1.3_f64.powi(k)));
+        assert!(falling.clone().all(f64::is_finite) && falling.clone().zip(falling.skip(1)).all(|(a, b)| a > b));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use fleetune_core::{Params, SearchSpace};
 use crate::seam::Running;
 
 /// Internal values by parameter in name order as bits; a parameter that is not there has bits no value has.
-type Key = Box<[u64]>;
+pub(crate) type Key = Box<[u64]>;
 
 const ABSENT: u64 = u64::MAX;
 
@@ -23,7 +23,8 @@ impl Tried {
         Self { space: space.clone(), ended: HashSet::new() }
     }
 
-    fn key(&self, params: &Params) -> Key {
+    /// What equal configurations have in common.
+    pub(crate) fn key(&self, params: &Params) -> Key {
         let bits = |(name, parameter): (&String, &fleetune_core::space::Parameter)| {
             let internal = params.get(name).and_then(|value| parameter.distribution().to_internal(value).ok());
             // −0.0 is 0.0.

@@ -92,7 +92,7 @@ const CASES: &[Case] = &[
     case("setting out of range", Setup::None, &["%", "--study", "new", "--set", "n_ctx=-3"], 2, &["`n_ctx` cannot be `-3`: it is a whole number"], ""),
     case("setting without a value", Setup::None, &["%", "--set", "n_ctx"], 2, &["`n_ctx` is no setting"], "write NAME=VALUE, as in `n_ctx=4096`"),
     case("setting twice", Setup::None, &["%", "--set", "n_ctx=1", "--set", "n_ctx=2"], 2, &["`--set n_ctx` is given twice"], ""),
-    case("unknown sampler", Setup::None, &["%", "--sampler", "magic"], 2, &["there is no sampler `magic`"], "use one of random, grid, tpe, "),
+    case("unknown sampler", Setup::None, &["%", "--sampler", "magic"], 2, &["there is no sampler `magic`"], "use one of auto, random, grid, tpe, "),
     case("threshold without a limit", Setup::None, &["%", "--pruner", "threshold"], 2, &["the pruner `threshold` has no limit"], "add `--prune-below VALUE`, `--prune-above VALUE` or both"),
     case("limit without the threshold", Setup::None, &["%", "--prune-below", "5"], 2, &["the pruner `median` has no limits"], "go with `--pruner threshold`"),
     case("unknown pruner", Setup::None, &["%", "--pruner", "magic"], 2, &["there is no pruner `magic`"], "use one of none, median, threshold"),

@@ -1,0 +1,176 @@
+//! The model of the objective: values alone, or what an estimate does not explain of them.
+
+use super::fits::Fits;
+use super::gp::{Observations, Posterior, Prior};
+use super::history::{Measured, Row};
+use super::kernel::{Dimension, Points};
+use super::knowledge::Facts;
+use super::models::{LEAST_VALUES, LOG_NOISE, Query};
+use super::transform::{Transformed, pull_in, standardize, transform};
+use crate::numeric::log_improvement;
+
+/// A gain counts from here: a share of the deviation of the values, and of that of their noise.
+const GAIN: (f64, f64) = (0.05, 0.3);
+/// Values from which an estimate of the objective is considered.
+const LEAST_FOR_ESTIMATE: usize = 8;
+/// How many values the assumption is worth that an estimate is right in proportion, and most of what it may say.
+const TRUST: f64 = 3.0;
+const MOST_SHARE: f64 = 1.2;
+
+/// The objective, smaller is better.
+#[derive(Debug)]
+pub(super) struct Objective {
+    pub(super) posterior: Posterior,
+    /// What an estimate explains.
+    explained: Option<Explained>,
+    /// The value to beat.
+    target: f64,
+}
+
+/// A linear function of the logarithm of the estimate.
+#[derive(Clone, Copy, Debug)]
+struct Explained {
+    middle: f64,
+    slope: f64,
+}
+
+impl Explained {
+    fn at(self, facts: Option<&Facts>) -> f64 {
+        facts.and_then(|facts| facts.log_objective).map_or(0.0, |estimate| self.slope * (estimate - self.middle))
+    }
+}
+
+/// Rows that were measured, with their facts.
+struct Values<'a> {
+    rows: Vec<(&'a Row, &'a Measured, Option<&'a Facts>)>,
+    dimensions: &'a [Dimension],
+}
+
+impl Objective {
+    pub(super) fn new(rows: &[Row], dimensions: &[Dimension], fits: &Fits, facts: Option<&[Facts]>) -> Option<Self> {
+        let of = |(index, row)| {
+            let row: &Row = row;
+            Some((row, row.measured()?, facts.map(|facts| &facts[index])))
+        };
+        let values = Values { rows: rows.iter().enumerate().filter_map(of).collect(), dimensions };
+        let count = values.rows.len();
+        if count < LEAST_VALUES {
+            return None;
+        }
+        let all = (0..count).collect::<Vec<_>>();
+        let explained = values.explained(&all, fits);
+        let posterior = match explained {
+            Some(_) => values.posterior(fits, &|chosen| values.unexplained(chosen, true))?,
+            None => values.posterior(fits, &|chosen| values.plain(chosen))?,
+        };
+        let mut objective = Self { posterior, explained, target: f64::INFINITY };
+        let candidates = values.rows.iter().filter(|(row, _, _)| row.candidate_value().is_some());
+        let mean = |(row, _, facts): &(&Row, _, Option<&Facts>)| {
+            objective.mean(Query { point: &row.point, facts: *facts, safe: false })
+        };
+        let best = candidates.map(mean).fold(f64::INFINITY, f64::min);
+        // Where nothing was feasible yet, anything that is better than usual counts.
+        let best = if best.is_finite() { best } else { 0.0 };
+        objective.target = best - GAIN.0 - GAIN.1 * objective.posterior.hyper().noise.sqrt();
+        Some(objective)
+    }
+
+    pub(super) fn mean(&self, query: Query<'_>) -> f64 {
+        self.posterior.mean(query.point) + self.offset(query)
+    }
+
+    fn offset(&self, query: Query<'_>) -> f64 {
+        self.explained.map_or(0.0, |explained| explained.at(query.facts))
+    }
+
+    /// The logarithm of the expected improvement on the target.
+    pub(super) fn log_gain(&self, query: Query<'_>) -> f64 {
+        let (mean, variance) = self.posterior.predict(query.point);
+        let deviation = variance.sqrt();
+        log_improvement((self.target - mean - self.offset(query)) / deviation) + libm::log(deviation)
+    }
+}
+
+impl Values<'_> {
+    fn posterior(&self, fits: &Fits, observations: &dyn Fn(&[usize]) -> Observations) -> Option<Posterior> {
+        let prior = Prior::new(self.dimensions.len(), LOG_NOISE);
+        let hyper = fits.hyper(self.dimensions, self.rows.len(), prior, observations);
+        Posterior::new(hyper, &observations(&(0..self.rows.len()).collect::<Vec<_>>()))
+    }
+
+    /// Transformed values.
+    fn plain(&self, chosen: &[usize]) -> Observations {
+        let values = chosen.iter().map(|index| self.rows[*index].1.value).collect::<Vec<_>>();
+        self.observations(chosen, transform(&values))
+    }
+
+    /// Standardised logarithms of the values; with `explain` less what the estimate explains.
+    fn unexplained(&self, chosen: &[usize], explain: bool) -> Observations {
+        let mut logarithms = self.logarithms(chosen);
+        if let Some(explained) = self.regression(chosen, &logarithms.values).filter(|_| explain) {
+            let facts = chosen.iter().map(|index| self.rows[*index].2);
+            logarithms.values.iter_mut().zip(facts).for_each(|(value, facts)| *value -= explained.at(facts));
+        }
+        self.observations(chosen, logarithms)
+    }
+
+    fn logarithms(&self, chosen: &[usize]) -> Transformed {
+        let value = |index: &usize| self.rows[*index].1.value;
+        // Of maximised values the negative ones are told: then the larger magnitude is the smaller value.
+        let logarithm = |index| libm::log(value(index).abs()) * value(index).signum();
+        let slopes = chosen.iter().map(|index| 1.0 / value(index).abs()).collect();
+        let (values, slopes) = pull_in(chosen.iter().map(logarithm).collect(), slopes);
+        standardize(values, slopes)
+    }
+
+    /// Ridge regression of standardised logarithms on those of the estimate, toward proportion.
+    fn regression(&self, chosen: &[usize], targets: &[f64]) -> Option<Explained> {
+        let sign = self.rows.first()?.1.value.signum();
+        let estimates = chosen.iter().map(|index| self.rows[*index].2?.log_objective).collect::<Option<Vec<_>>>()?;
+        let count = estimates.len().max(1) as f64;
+        let middle = estimates.iter().sum::<f64>() / count;
+        let spread = estimates.iter().map(|estimate| (estimate - middle) * (estimate - middle)).sum::<f64>();
+        if spread <= 1e-12 {
+            return None;
+        }
+        // What proportion is in standardised units: the deviation of the logarithms of the values.
+        let values = chosen.iter().map(|index| libm::log(self.rows[*index].1.value.abs())).collect::<Vec<_>>();
+        let mean = values.iter().sum::<f64>() / count;
+        let deviation = (values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt();
+        if deviation <= 1e-12 {
+            return None;
+        }
+        let unit = sign / deviation;
+        let common = estimates.iter().zip(targets).map(|(estimate, target)| (estimate - middle) * target).sum::<f64>();
+        let ridge = TRUST * spread / count;
+        let share = ((common / unit + ridge) / (spread + ridge)).clamp(0.0, MOST_SHARE);
+        Some(Explained { middle, slope: share * unit })
+    }
+
+    /// What the estimate explains, where that predicts values left out better than nothing does.
+    fn explained(&self, all: &[usize], fits: &Fits) -> Option<Explained> {
+        let positive = self.rows.iter().all(|(_, measured, _)| measured.value > 0.0);
+        let negative = self.rows.iter().all(|(_, measured, _)| measured.value < 0.0);
+        if all.len() < LEAST_FOR_ESTIMATE || !(positive || negative) {
+            return None;
+        }
+        let explained = self.regression(all, &self.logarithms(all).values)?;
+        let evidence = |explain| {
+            self.posterior(fits, &|chosen| self.unexplained(chosen, explain)).map(|posterior| posterior.leave_one_out())
+        };
+        (evidence(true)? > evidence(false)?).then_some(explained)
+    }
+
+    fn observations(&self, chosen: &[usize], transformed: Transformed) -> Observations {
+        let Transformed { values: targets, slopes } = transformed;
+        let rows = || chosen.iter().map(|index| self.rows[*index]);
+        let errors = rows().map(|(_, measured, _)| measured.standard_error);
+        Observations {
+            points: Points::new(self.dimensions.len(), rows().map(|(row, _, _)| row.point.as_slice())),
+            targets,
+            noise_scale: rows().map(|(_, measured, _)| measured.noise_scale).collect(),
+            // An error as large as the spread of all values says no more.
+            variance: errors.zip(slopes).map(|(error, slope)| (error * slope * error * slope).min(1.0)).collect(),
+        }
+    }
+}
