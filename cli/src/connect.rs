@@ -15,6 +15,8 @@ use crate::error::{CliError, CliResult, Exit};
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end of a coordinator in this process may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often a silent server is asked for a sign of life, and how long it may take to give it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -24,8 +26,19 @@ pub struct Connection {
     pub channel: Channel,
     /// Where the studies are, for people: a password is left out.
     pub place: String,
-    /// Ends the streams and the background task of a coordinator in this process.
-    pub stop: CancellationToken,
+    /// The coordinator in this process, unless it is a server.
+    local: Option<Coordinator>,
+}
+
+impl Connection {
+    /// Lets a coordinator in this process tell others of what changed, and ends it. What was acknowledged is durable
+    /// without.
+    pub async fn close(self) {
+        if let Some(coordinator) = self.local {
+            // A database that is away does not hold up the end.
+            let _ = tokio::time::timeout(CLOSE_LIMIT, coordinator.close()).await;
+        }
+    }
 }
 
 /// Reaches the server, or opens the storage, which is made where there is none.
@@ -47,17 +60,17 @@ pub async fn connect_patiently(config: &Config) -> CliResult<Connection> {
         return open(config).await;
     }
     let (endpoint, place) = endpoint(&config.server)?;
-    Ok(Connection { channel: endpoint.connect_lazy(), place, stop: CancellationToken::new() })
+    Ok(Connection { channel: endpoint.connect_lazy(), place, local: None })
 }
 
 async fn open(config: &Config) -> CliResult<Connection> {
     let stop = CancellationToken::new();
     let coordinator = start_coordinator(config, stop.clone()).await?;
     let place = coordinator.storage().to_owned();
-    let channel = transport::in_process(coordinator.routes(), stop.clone()).await.map_err(|error| {
+    let channel = transport::in_process(coordinator.routes(), stop).await.map_err(|error| {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
     })?;
-    Ok(Connection { channel, place, stop })
+    Ok(Connection { channel, place, local: Some(coordinator) })
 }
 
 /// A coordinator over the configured storage; it works until `stop` is cancelled.
@@ -73,7 +86,7 @@ async fn dial(server: &str) -> CliResult<Connection> {
             .because(innermost(&error))
             .hint("`fleetune serve` starts one; `--server URL` names another, `--storage URL` needs none")
     })?;
-    Ok(Connection { channel, place, stop: CancellationToken::new() })
+    Ok(Connection { channel, place, local: None })
 }
 
 /// The endpoint of a server, and its URL for people.

@@ -80,11 +80,16 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         Command::Study { verb } => {
             let creates = matches!(verb, args::StudyVerb::Create(_));
             let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };
-            command::study::run(verb, Client::new(connection.channel), &config.tune, format).await
+            let client = Client::new(connection.channel.clone());
+            let done = command::study::run(verb, client, &config.tune, format).await;
+            connection.close().await;
+            done
         }
         Command::Trial { verb } => {
             let connection = connect_to_existing(&config).await?;
-            command::trial::run(verb, Client::new(connection.channel), format).await
+            let done = command::trial::run(verb, Client::new(connection.channel.clone()), format).await;
+            connection.close().await;
+            done
         }
         Command::Model { verb } => command::model::run(verb, format),
         Command::Config { verb } => command::config::run(&verb, &loaded, format),

@@ -45,7 +45,7 @@ impl WorkerLog {
             AgentEvent::WaitingForDevice { device } => {
                 say(&format!("another measurement uses {device}; waiting for it"));
             }
-            AgentEvent::DeviceReady { waited } if !waited.is_zero() => {
+            AgentEvent::DeviceReady { waited } if waited.as_secs() > 0 => {
                 say(&format!("the device is free after {}", seconds(waited.as_secs_f64())));
             }
             AgentEvent::CellEnded { trial, result, .. } => match result {

@@ -47,7 +47,7 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
         }
     }
     let exit = conclude(&mut client, &name, &options, format).await;
-    connection.stop.cancel();
+    connection.close().await;
     exit
 }
 

@@ -16,7 +16,13 @@ pub async fn run(verb: WorkerVerb, config: &Config, format: Format) -> CliResult
         WorkerVerb::Run(args) => return run::run(&args, config).await,
         other => other,
     };
-    let mut fleet = Fleet::new(connect_to_existing(config).await?.channel);
+    let connection = connect_to_existing(config).await?;
+    let done = look_after(verb, Fleet::new(connection.channel.clone()), format).await;
+    connection.close().await;
+    done
+}
+
+async fn look_after(verb: WorkerVerb, mut fleet: Fleet, format: Format) -> CliResult<Exit> {
     match verb {
         WorkerVerb::Run(_) => {}
         WorkerVerb::List => render::print(format, &fleet.workers().await?, |workers| render::workers(workers))?,

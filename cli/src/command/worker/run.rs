@@ -64,7 +64,7 @@ pub async fn run(args: &WorkerRunArgs, config: &Config) -> CliResult<Exit> {
     while let Ok(event) = events.try_recv() {
         log.event(&event);
     }
-    connection.stop.cancel();
+    connection.close().await;
     match ended {
         Ok(Ok(())) => {
             say("the worker has ended");
