@@ -1,6 +1,7 @@
 //! The services as clients see them: over the in-process transport, on real databases.
 
 mod service {
+    pub mod analysis;
     pub mod ask;
     pub mod fit;
     pub mod fleet;

@@ -62,6 +62,8 @@ reasons! {
     WorkerUnknown = "WORKER_UNKNOWN",
     /// Nothing is left to propose.
     SpaceExhausted = "SPACE_EXHAUSTED",
+    /// Too few trials have completed for an analysis.
+    TooFewTrials = "TOO_FEW_TRIALS",
     /// The study's clients sample themselves.
     NoSpace = "NO_SPACE",
     /// A value is NaN or infinite.

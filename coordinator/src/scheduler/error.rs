@@ -58,6 +58,14 @@ pub enum EngineError {
     /// The study's clients sample themselves.
     #[error("study `{0}` has no search space, so nothing can be suggested")]
     NoSpace(String),
+    /// Too few trials have completed for an analysis.
+    #[error("study `{name}`: {why}")]
+    TooFewTrials {
+        /// The study.
+        name: String,
+        /// How many there are and are needed.
+        why: fleetune_sampler::analysis::TooFew,
+    },
     /// A measured value is NaN or infinite.
     #[error("trial {number}: {value} is not a finite number")]
     NonFinite {

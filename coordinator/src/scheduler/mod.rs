@@ -1,5 +1,6 @@
 //! The use cases: create, ask, report, tell, acquire, conclude. Knows neither SQL nor the wire.
 
+mod analysis;
 mod ask;
 mod best;
 mod comparison;
@@ -13,6 +14,7 @@ mod outcome;
 mod prepare;
 mod work;
 
+pub use analysis::{Front, Sensitivity};
 pub use ask::ClientLease;
 pub use best::{Best, Comparison};
 pub use comparison::{Cell, NextRound, Spec as ComparisonSpec};

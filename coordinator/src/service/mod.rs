@@ -1,5 +1,6 @@
 //! The fleetune.v1 services over the engine. Every Status is made in `status`; every value passes `convert`.
 
+mod analysis;
 mod fleet;
 mod status;
 mod study;

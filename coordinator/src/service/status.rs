@@ -52,6 +52,7 @@ pub fn engine(error: &EngineError) -> Status {
         ),
         EngineError::NotActive { .. } => precondition(Reason::StudyState, None),
         EngineError::SpaceExhausted { .. } => precondition(Reason::SpaceExhausted, None),
+        EngineError::TooFewTrials { .. } => precondition(Reason::TooFewTrials, None),
         EngineError::NoSpace(_) => precondition(Reason::NoSpace, None),
         EngineError::NonFinite { number, .. } => build(
             Code::InvalidArgument,

@@ -9,7 +9,7 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{status, view, watch};
+use super::{analysis, status, view, watch};
 use crate::scheduler::{ClientLease, Engine, EngineError, Tell};
 use crate::storage::TrialFilter;
 
@@ -226,8 +226,26 @@ impl StudyService for StudyApi {
         Ok(Response::new(view::best(&best)))
     }
 
-    async fn importances(&self, _: Request<v1::ImportancesRequest>) -> Answer<v1::ImportancesResponse> {
-        Err(status::unimplemented("Importances"))
+    async fn importances(&self, request: Request<v1::ImportancesRequest>) -> Answer<v1::ImportancesResponse> {
+        let request = request.into_inner();
+        let method = analysis::method(request.method).map_err(|error| status::invalid(&error))?;
+        let objective = request.objective.map(|objective| objective as usize);
+        let found = self.engine.importances(&request.study, method, objective).await.map_err(refused)?;
+        Ok(Response::new(analysis::importances(&found, method)))
+    }
+
+    async fn pareto_front(&self, request: Request<v1::ParetoFrontRequest>) -> Answer<v1::ParetoFrontResponse> {
+        let request = request.into_inner();
+        let front = self.engine.pareto_front(&request.study, request.reference).await.map_err(refused)?;
+        Ok(Response::new(analysis::front(&front)))
+    }
+
+    async fn sensitivity(&self, request: Request<v1::SensitivityRequest>) -> Answer<v1::SensitivityResponse> {
+        let request = request.into_inner();
+        let number = request.number.map(TrialNumber);
+        let objective = request.objective.map(|objective| objective as usize);
+        let found = self.engine.sensitivity(&request.study, number, objective).await.map_err(refused)?;
+        Ok(Response::new(analysis::sensitivity(&found)))
     }
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {

@@ -78,8 +78,8 @@ pub struct TooFew {
 }
 
 impl TooFew {
-    /// Refuses fewer than `needed`.
-    pub(super) fn check(have: usize, needed: usize) -> Result<(), Self> {
+    /// Refuses fewer trials than are needed.
+    pub fn check(have: usize, needed: usize) -> Result<(), Self> {
         if have < needed { Err(Self { have, needed }) } else { Ok(()) }
     }
 }
