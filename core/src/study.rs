@@ -155,11 +155,13 @@ pub enum SamplerConfig {
     /// Evolution of a population toward the Pareto front.
     #[serde(rename = "nsga-ii")]
     NsgaIi,
+    /// Points of a scrambled Sobol sequence, by trial number.
+    Qmc,
 }
 
 impl SamplerConfig {
     /// The names people may give.
-    pub const NAMES: [&'static str; 7] = ["auto", "random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii"];
+    pub const NAMES: [&'static str; 8] = ["auto", "random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii", "qmc"];
 
     /// The name on the command line.
     pub fn name(&self) -> &'static str {
@@ -171,6 +173,7 @@ impl SamplerConfig {
             Self::BruteForce => "brute-force",
             Self::CmaEs => "cma-es",
             Self::NsgaIi => "nsga-ii",
+            Self::Qmc => "qmc",
         }
     }
 
@@ -184,6 +187,7 @@ impl SamplerConfig {
             "brute-force" => Some(Self::BruteForce),
             "cma-es" => Some(Self::CmaEs),
             "nsga-ii" => Some(Self::NsgaIi),
+            "qmc" => Some(Self::Qmc),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use crate::brute_force::BruteForce;
 use crate::cmaes::CmaEs;
 use crate::grid::Grid;
 use crate::nsga2::NsgaIi;
+use crate::qmc_sampler::Qmc;
 use crate::random::Random;
 use crate::seam::Sampler;
 use crate::tpe::{Tpe, TpeOptions};
@@ -72,6 +73,7 @@ pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
         SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, single(config)?, TpeOptions::default()))),
         SamplerConfig::BruteForce => Ok(Box::new(BruteForce::new(space)?)),
         SamplerConfig::NsgaIi => Ok(Box::new(NsgaIi::new(space, &config.directions))),
+        SamplerConfig::Qmc => Ok(Box::new(Qmc::new(space, config.seed))),
         SamplerConfig::CmaEs => Ok(Box::new(CmaEs::new(space, single(config)?, config.seed))),
     }
 }

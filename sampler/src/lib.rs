@@ -16,6 +16,7 @@ mod nsga2;
 mod numeric;
 pub mod pruner;
 mod qmc;
+mod qmc_sampler;
 mod random;
 mod rng;
 mod seam;

@@ -71,7 +71,12 @@ fn samplers() -> impl Strategy<Value = SamplerConfig> {
 
 /// Of these, those that do not care in which order trials end.
 fn orderless() -> impl Strategy<Value = SamplerConfig> {
-    prop_oneof![Just(SamplerConfig::Random), Just(SamplerConfig::Tpe), Just(SamplerConfig::Auto)]
+    prop_oneof![
+        Just(SamplerConfig::Random),
+        Just(SamplerConfig::Qmc),
+        Just(SamplerConfig::Tpe),
+        Just(SamplerConfig::Auto),
+    ]
 }
 
 /// Those that see everything.
