@@ -104,6 +104,7 @@ impl CliError {
                 | Reason::JobNotFound
                 | Reason::WorkerUnknown
                 | Reason::SpaceExhausted
+                | Reason::TooFewTrials
                 | Reason::Contended,
             ) => Exit::NotFoundOrConflict,
             Some(Reason::StorageFull | Reason::Storage | Reason::Stopping) => Exit::Unreachable,
