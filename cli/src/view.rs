@@ -32,6 +32,8 @@ pub struct StudyView {
     pub timeout_s: Option<f64>,
     /// Whether the best is compared with the default in fresh processes at the end.
     pub confirm: bool,
+    /// Whether the sampler knows what arithmetic says of configurations.
+    pub prior: bool,
     /// Whether configurations run that are known to reset the GPU under WSL.
     pub allow_wsl_unsafe: bool,
     /// Settings that the person fixed; the others of `fixed` are the machine's defaults.

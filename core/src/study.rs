@@ -271,6 +271,14 @@ pub struct Benchmark {
     pub allow_wsl_unsafe: bool,
     /// Re-measure the best against the default in fresh processes at the end.
     pub confirm: bool,
+    /// Let the sampler know what arithmetic says of configurations: memory, speed, equal settings.
+    #[serde(default = "with_prior")]
+    pub prior: bool,
+}
+
+/// Studies that were made before there were estimates have none to be told of, and lose nothing.
+fn with_prior() -> bool {
+    true
 }
 
 /// The configuration of a study: everything a suggestion may depend on besides events and trial number.

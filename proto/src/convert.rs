@@ -99,6 +99,7 @@ mod tests {
                 timeout_s: 0.25,
                 allow_wsl_unsafe: true,
                 confirm: true,
+                prior: false,
             }),
         }
     }

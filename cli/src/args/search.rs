@@ -58,6 +58,9 @@ pub struct SearchArgs {
     /// Do not compare the best with the default in fresh processes at the end
     #[arg(long, requires = "model")]
     pub no_confirm: bool,
+    /// Search without what arithmetic says of memory, speed and equal settings beforehand, for comparison
+    #[arg(long)]
+    pub no_prior: bool,
     /// Run configurations that are known to reset the GPU under WSL
     #[arg(long, requires = "model")]
     pub allow_wsl_unsafe: bool,

@@ -39,6 +39,7 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         workload: benchmark.as_ref().map(|benchmark| benchmark.workload),
         timeout_s: benchmark.as_ref().map(|benchmark| benchmark.timeout_s),
         confirm: benchmark.as_ref().is_some_and(|benchmark| benchmark.confirm),
+        prior: benchmark.as_ref().is_some_and(|benchmark| benchmark.prior),
         allow_wsl_unsafe: benchmark.as_ref().is_some_and(|benchmark| benchmark.allow_wsl_unsafe),
         fixed: benchmark.map(|benchmark| benchmark.fixed).unwrap_or_default(),
         space: config.space,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, Turn, WorkerId};
 use fleetune_sampler::pruner::Pruner;
-use fleetune_sampler::{Ask, Running, Sampler};
+use fleetune_sampler::{Ask, Estimate, Running, Sampler};
 
 use super::error::EngineError;
+use super::estimate::StudyEstimate;
 use super::history::{History, StepKind};
 use crate::storage::{
     Origin, Param, ParamSet, StartEntry, StartTrials, Started, Store, StoreError, StudyRecord, TrialFilter, TrialRecord,
@@ -30,6 +31,8 @@ pub struct LiveStudy {
     history: History,
     sampler: Option<Box<dyn Sampler>>,
     pruner: Box<dyn Pruner + Send + Sync>,
+    /// What is known of configurations before they are run.
+    estimate: Option<StudyEstimate>,
     /// Events up to here are folded.
     seen: Revision,
 }
@@ -61,7 +64,8 @@ impl LiveStudy {
         let history = empty_history(&record.config);
         let sampler = new_sampler(&record)?;
         let pruner = new_pruner(&record.config);
-        let mut live = Self { store, record, history, sampler, pruner, seen: Revision(0) };
+        let estimate = StudyEstimate::of(&record);
+        let mut live = Self { store, record, history, sampler, pruner, estimate, seen: Revision(0) };
         live.catch_up().await?;
         Ok(live)
     }
@@ -74,6 +78,7 @@ impl LiveStudy {
             self.history = empty_history(&record.config);
             self.sampler = new_sampler(&record)?;
             self.pruner = new_pruner(&record.config);
+            self.estimate = StudyEstimate::of(&record);
             self.seen = Revision(0);
         }
         if record.revision == self.seen {
@@ -234,7 +239,7 @@ impl LiveStudy {
         for (offset, (number, is_fresh)) in numbers.into_iter().enumerate() {
             let none = Params::new();
             let fixed = if is_fresh { &none } else { self.history.fixed(number).unwrap_or(&none) };
-            let ask = Ask { number, fixed, running: &running, estimate: None };
+            let ask = Ask { number, fixed, running: &running, estimate: self.advice() };
             let params = match suggest(sampler.as_ref(), self.record.config.seed, &ask) {
                 Ok(params) => params,
                 Err(_) if !entries.is_empty() => break,
@@ -247,6 +252,11 @@ impl LiveStudy {
             running.push(Running { turn, number, params });
         }
         Ok(Proposal::Entries(entries))
+    }
+
+    /// The estimate as samplers take it.
+    fn advice(&self) -> Option<&dyn Estimate> {
+        self.estimate.as_ref().map(|estimate| estimate as &dyn Estimate)
     }
 
     fn pack(&self, params: &Params) -> Result<ParamSet, EngineError> {
@@ -302,7 +312,7 @@ impl LiveStudy {
                 sampler.observe(&event);
             }
             let running = replay.running_at(turn, seen);
-            let ask = Ask { number, fixed: &trial.fixed, running: &running, estimate: None };
+            let ask = Ask { number, fixed: &trial.fixed, running: &running, estimate: self.advice() };
             let stored = replay.params(number).cloned().unwrap_or_default();
             let recomputed = suggest(sampler.as_ref(), self.record.config.seed, &ask).unwrap_or_default();
             verification.checked += 1;

@@ -6,6 +6,7 @@ mod best;
 mod comparison;
 mod engine;
 mod error;
+mod estimate;
 mod history;
 mod lifecycle;
 mod live;

@@ -153,6 +153,7 @@ pub fn benchmark(wire: v1::Benchmark) -> Result<Benchmark, Invalid> {
         timeout_s,
         allow_wsl_unsafe: wire.allow_wsl_unsafe,
         confirm: wire.confirm,
+        prior: !wire.no_prior,
     })
 }
 
@@ -173,6 +174,7 @@ pub fn benchmark_to_wire(benchmark: &Benchmark) -> v1::Benchmark {
         timeout: Some(duration_to_wire(benchmark.timeout_s)),
         allow_wsl_unsafe: benchmark.allow_wsl_unsafe,
         confirm: benchmark.confirm,
+        no_prior: !benchmark.prior,
     }
 }
 

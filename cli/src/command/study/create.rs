@@ -153,6 +153,7 @@ fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<St
         }
         compare("time limit of a trial", seconds(is.timeout_s), seconds(wanted.timeout_s));
         compare("comparison at the end", on_off(is.confirm), on_off(wanted.confirm));
+        compare("knowledge beforehand", on_off(is.prior), on_off(wanted.prior));
         compare("permission for WSL", on_off(is.allow_wsl_unsafe), on_off(wanted.allow_wsl_unsafe));
     }
     found
@@ -228,6 +229,7 @@ mod tests {
             timeout_s: 300.0,
             allow_wsl_unsafe: false,
             confirm: true,
+            prior: true,
         };
         let of = |fixed: &[(&str, i64)]| {
             let fixed = fixed.iter().map(|&(name, value)| (name.to_owned(), Value::Int(value))).collect();

@@ -42,6 +42,8 @@ pub struct Options {
     pub timeout_s: f64,
     /// Compare at the end.
     pub confirm: bool,
+    /// Let the sampler know what arithmetic says.
+    pub prior: bool,
     /// See the flag.
     pub allow_wsl_unsafe: bool,
 }
@@ -109,6 +111,7 @@ impl Options {
             seed: args.seed.unwrap_or(config.seed),
             timeout_s,
             confirm: !args.no_confirm,
+            prior: !args.no_prior,
             allow_wsl_unsafe: args.allow_wsl_unsafe,
         })
     }
@@ -131,6 +134,7 @@ impl Options {
                 timeout_s: self.timeout_s,
                 allow_wsl_unsafe: self.allow_wsl_unsafe,
                 confirm: self.confirm,
+                prior: self.prior,
             }),
         }
     }
