@@ -295,6 +295,10 @@ pub struct StudyConfig {
     pub pruner: PrunerConfig,
     /// Ends the search.
     pub budget: Budget,
+    /// Trials that the study was made for. Samplers that plan ahead go by it, so that a larger budget changes no
+    /// suggestion that was made before.
+    #[serde(default)]
+    pub planned_trials: Option<u32>,
     /// Seed of every random stream of the study.
     pub seed: u64,
     /// What workers run; none when clients measure themselves.

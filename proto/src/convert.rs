@@ -89,6 +89,7 @@ mod tests {
             sampler: SamplerConfig::Grid,
             pruner: PrunerConfig::Threshold { lower: Some(-1.0), upper: None, n_warmup_steps: 2, interval_steps: 3 },
             budget: Budget { trials: Some(3), seconds: Some(1.5), target: Some(-0.0) },
+            planned_trials: None,
             seed: u64::MAX,
             benchmark: Some(Benchmark {
                 model: "m.gguf".to_owned(),

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Study, complete, config};
-use fleetune_core::study::{Budget, SamplerConfig};
+use fleetune_core::study::SamplerConfig;
 use fleetune_core::{Direction, FailKind, Params, SearchSpace, Value};
 use fleetune_sampler::{Outcome, SpaceExhausted};
 
@@ -124,7 +124,7 @@ fn when_everything_was_tried_the_best_is_repeated() {
 fn a_space_within_the_budget_is_searched_whole() {
     let space = SearchSpace::from_toml("[parameters]\na = [1, 2, 3, 4]\nb = ['x', 'y', 'z']").unwrap();
     let mut config = config(&space, SamplerConfig::Auto, 3);
-    config.budget = Budget { trials: Some(12), ..Budget::default() };
+    config.planned_trials = Some(12);
     let (mut auto, mut grid) = (Study::of(&config), Study::new(&space, SamplerConfig::Grid, 3));
     for _ in 0..12 {
         assert_eq!(auto.ask(&Params::new()), grid.ask(&Params::new()));

@@ -192,9 +192,10 @@ impl Engine {
         &self,
         name: &str,
         request_id: &str,
-        config: StudyConfig,
+        mut config: StudyConfig,
     ) -> Result<StudyRecord, EngineError> {
         check_name(name)?;
+        config.planned_trials = config.budget.trials;
         check_request_id(request_id)?;
         super::prepare::check_config(&config)?;
         let state = if config.benchmark.is_some() { StudyState::Preparing } else { StudyState::Active };

@@ -45,6 +45,7 @@ async fn create(store: &Store, name: &str) {
         sampler: SamplerConfig::Tpe,
         pruner: PrunerConfig::median(),
         budget: fleetune_core::study::Budget { trials: None, seconds: None, target: None },
+        planned_trials: None,
         seed: 0,
         benchmark: None,
     };

@@ -131,6 +131,7 @@ pub fn config() -> StudyConfig {
         sampler: SamplerConfig::Tpe,
         pruner: PrunerConfig::median(),
         budget: Budget { trials: Some(10), seconds: Some(0.1), target: None },
+        planned_trials: None,
         seed: u64::MAX,
         benchmark: None,
     }

@@ -24,6 +24,7 @@ pub fn config(wire: v1::StudyConfig) -> Result<StudyConfig, Invalid> {
         sampler: sampler(wire.sampler)?,
         pruner: pruner(wire.pruner)?,
         budget: budget(wire.budget.unwrap_or_default())?,
+        planned_trials: None,
         seed: wire.seed,
         benchmark: wire.benchmark.map(benchmark).transpose()?,
     })

@@ -58,14 +58,14 @@ pub(crate) struct Auto {
 impl Auto {
     /// The sampler of a study on `space` for one objective.
     pub(crate) fn new(space: &SearchSpace, direction: Direction, config: &StudyConfig) -> Self {
-        let (budget, seed) = (config.budget, config.seed);
+        let (planned, seed) = (config.planned_trials, config.seed);
         let encoding = Encoding::new(space);
         let axes = encoding.axes().len();
-        let whole = budget.trials.zip(space.cardinality()).is_some_and(|(trials, count)| count <= u64::from(trials));
+        let whole = planned.zip(space.cardinality()).is_some_and(|(trials, count)| count <= u64::from(trials));
         Self {
             space: space.clone(),
             direction,
-            start: Start::new(axes, budget, seed),
+            start: Start::new(axes, planned, seed),
             encoding,
             named: config.benchmark.is_some(),
             rows: Vec::new(),

@@ -5,7 +5,6 @@
 
 use std::cmp::Ordering;
 
-use fleetune_core::study::Budget;
 use rand::rngs::ChaCha8Rng;
 
 use super::encode::{Candidate, Encoding};
@@ -38,8 +37,8 @@ pub(super) type Accept<'a> = &'a dyn Fn(&Candidate) -> bool;
 
 impl Start {
     /// More in more dimensions, fewer of a small budget.
-    pub(super) fn new(axes: usize, budget: Budget, seed: u64) -> Self {
-        let share = budget.trials.unwrap_or(USUAL_BUDGET) as usize / 5;
+    pub(super) fn new(axes: usize, planned: Option<u32>, seed: u64) -> Self {
+        let share = planned.unwrap_or(USUAL_BUDGET) as usize / 5;
         Self { trials: axes.max(8).min(share.max(4)).min(12), sobol: Sobol::new(axes, seed) }
     }
 

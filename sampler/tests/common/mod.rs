@@ -20,6 +20,7 @@ pub fn config(space: &SearchSpace, sampler: SamplerConfig, seed: u64) -> StudyCo
         sampler,
         pruner: PrunerConfig::None,
         budget: Budget::default(),
+        planned_trials: None,
         seed,
         benchmark: None,
     }

@@ -461,6 +461,7 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
         sampler,
         pruner: PrunerConfig::None,
         budget: Budget { trials: Some(search.trials as u32), ..Budget::default() },
+        planned_trials: Some(search.trials as u32),
         seed,
         benchmark: None,
     };

@@ -360,6 +360,8 @@ impl StudyService for Coordinator {
         list_trials: ListTrialsRequest -> Self::ListTrialsStream,
         best: BestRequest -> v1::BestResponse,
         importances: ImportancesRequest -> v1::ImportancesResponse,
+        pareto_front: ParetoFrontRequest -> v1::ParetoFrontResponse,
+        sensitivity: SensitivityRequest -> v1::SensitivityResponse,
         watch: WatchRequest -> Self::WatchStream,
         verify_study: VerifyStudyRequest -> v1::VerifyStudyResponse,
     }

@@ -196,6 +196,7 @@ pub fn job(work: v1::job::Work) -> v1::Job {
             timeout: Some(convert::duration_to_wire(60.0)),
             allow_wsl_unsafe: false,
             confirm: false,
+            no_prior: false,
         }),
         work: Some(work),
         pin: None,

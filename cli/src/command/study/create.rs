@@ -92,6 +92,7 @@ fn measured_by_clients(args: &CreateArgs, config: &TuneConfig) -> CliResult<Stud
         sampler: options.sampler,
         pruner: options.pruner,
         budget: options.budget,
+        planned_trials: None,
         seed: options.seed,
         benchmark: None,
     })
@@ -193,6 +194,7 @@ mod tests {
             sampler: SamplerConfig::Tpe,
             pruner: PrunerConfig::median(),
             budget: Budget { trials: Some(30), ..Budget::default() },
+            planned_trials: None,
             seed: 0,
             benchmark: None,
         }

@@ -124,6 +124,7 @@ impl Options {
             sampler: self.sampler.clone(),
             pruner: self.pruner.clone(),
             budget: self.budget,
+            planned_trials: None,
             seed: self.seed,
             benchmark: Some(Benchmark {
                 model: self.model.display().to_string(),
