@@ -238,3 +238,25 @@ async fn a_watcher_learns_every_end_and_then_the_stream_ends() {
     assert_eq!(ended.into_iter().collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(state, v1::StudyState::Finished);
 }
+
+#[tokio::test]
+async fn a_larger_budget_changes_no_suggestion_that_was_made_before() {
+    let (_folder, url) = database();
+    let mut server = Server::start(&url).await;
+    let sampler = Some(v1::Sampler { name: "auto".to_owned() });
+    server.create("s", v1::StudyConfig { sampler, ..config(Some(6)) }).await.unwrap();
+    let mut told = 0;
+    for budget in [6, 200] {
+        let request = v1::UpdateStudyRequest {
+            name: "s".to_owned(),
+            budget: Some(v1::Budget { trials: Some(budget), ..v1::Budget::default() }),
+        };
+        server.studies.update_study(request).await.unwrap();
+        for _ in 0..6 {
+            let trial = server.ask("s", 1).await.unwrap().remove(0);
+            server.tell("s", trial.number, objective(&trial.params)).await.unwrap();
+            told += 1;
+        }
+    }
+    assert_eq!(server.verify("s").await, told);
+}
