@@ -1,9 +1,13 @@
 //! The shapes of `--format json`: stable, documented in docs/json.md, and what tables are drawn from.
 
+mod analysis;
+
 use std::collections::BTreeMap;
 
 use fleetune_core::{Params, TrialState};
 use serde::Serialize;
+
+pub use analysis::{ChangeView, FrontView, ImportanceView, ImportancesView, OutlookView, SensitivityView};
 
 /// A study.
 #[derive(Clone, Debug, Serialize)]

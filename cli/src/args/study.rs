@@ -65,6 +65,41 @@ pub enum StudyVerb {
         #[arg(long)]
         force: bool,
     },
+    /// Show which parameters matter
+    #[command(after_help = "Methods: ped-anova tells what sets the best tenth of the trials apart, fanova what \
+        explains the variance over the whole space.\n\nExample:\n  fleetune study importances llama --method fanova")]
+    Importances {
+        /// Name of the study
+        name: String,
+        /// How: ped-anova or fanova
+        #[arg(long, value_name = "METHOD", default_value = "ped-anova", value_parser = ["ped-anova", "fanova"])]
+        method: String,
+        /// For which value, from 0; without it, and with several, for reaching the Pareto front
+        #[arg(long, value_name = "N")]
+        objective: Option<u32>,
+    },
+    /// Show the trials that no other beats in one value without losing in another
+    #[command(after_help = "Example:\n  fleetune study pareto llama --reference 24000,0")]
+    Pareto {
+        /// Name of the study
+        name: String,
+        /// Corner against which the hypervolume is measured, one number for each value [default: beyond the worst values]
+        #[arg(long, value_name = "VALUE", value_delimiter = ',', allow_negative_numbers = true)]
+        reference: Vec<f64>,
+    },
+    /// Show what each change of one parameter of the winner would cost, and what a longer search can gain
+    #[command(after_help = "Predictions come from a model of all completed trials; nothing is measured.\n\n\
+        Example:\n  fleetune study sensitivity llama")]
+    Sensitivity {
+        /// Name of the study
+        name: String,
+        /// The trial to look at instead of the winner
+        #[arg(long, value_name = "NUMBER")]
+        trial: Option<i64>,
+        /// For which value, from 0; needed with several
+        #[arg(long, value_name = "N")]
+        objective: Option<u32>,
+    },
     /// Recompute every suggestion from the stored events
     Verify {
         /// Name of the study

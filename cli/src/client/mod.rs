@@ -1,5 +1,6 @@
 //! The one door to gRPC: calls in, views out.
 
+mod analysis;
 mod fleet;
 mod llama_server;
 mod read;

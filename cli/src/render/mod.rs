@@ -1,5 +1,6 @@
 //! How results look: tables for people, JSON for programs.
 
+mod analysis;
 mod best;
 pub mod progress;
 mod search;
@@ -15,6 +16,7 @@ use std::io::Write as _;
 
 use serde::Serialize;
 
+pub use analysis::{front, importances, sensitivity};
 pub use best::best;
 pub use shell::{asked, check_variable, for_eval};
 pub use study::{studies, study, verify};

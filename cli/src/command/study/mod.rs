@@ -3,6 +3,7 @@
 mod create;
 mod watch;
 
+use fleetune_proto::v1::ImportanceMethod;
 use serde::Serialize;
 
 use crate::args::{Format, StudyVerb};
@@ -33,6 +34,16 @@ pub async fn run(verb: StudyVerb, mut client: Client, config: &TuneConfig, forma
             client.show(&name).await?;
             client.delete(&name, force).await?;
             render::print(format, &Deleted { deleted: name }, |gone| format!("study `{}` deleted", gone.deleted))?;
+        }
+        StudyVerb::Importances { name, method, objective } => {
+            let method = if method == "fanova" { ImportanceMethod::Fanova } else { ImportanceMethod::PedAnova };
+            render::print(format, &client.importances(&name, method, objective).await?, render::importances)?;
+        }
+        StudyVerb::Pareto { name, reference } => {
+            render::print(format, &client.pareto_front(&name, reference).await?, render::front)?;
+        }
+        StudyVerb::Sensitivity { name, trial, objective } => {
+            render::print(format, &client.sensitivity(&name, trial, objective).await?, render::sensitivity)?;
         }
         StudyVerb::Verify { name } => {
             let found = client.verify(&name).await?;
