@@ -121,7 +121,7 @@ impl Default for TuneConfig {
             prompt: 512,
             r#gen: 128,
             reps: 5,
-            sampler: "tpe".to_owned(),
+            sampler: "auto".to_owned(),
             pruner: "median".to_owned(),
             seed: 0,
             timeout_per_trial: "5m".to_owned(),

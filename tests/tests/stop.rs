@@ -153,8 +153,9 @@ fn finished_study_prints_its_result_again() {
 fn more_trials_resume_a_finished_study() {
     let place = place!();
     let storage = place.sqlite("a.db");
-    place.run_tune(&storage, &BUDGET).ok();
-    let more = ["--trials", "9", "--reps", "2", "--no-confirm"];
+    // A sampler that plans ahead would begin a larger search in another way.
+    place.run_tune(&storage, &[&BUDGET[..], &["--sampler", "tpe"]].concat()).ok();
+    let more = ["--trials", "9", "--reps", "2", "--no-confirm", "--sampler", "tpe"];
     place.run_tune(&storage, &more).ok().says("goes on after 4 trials");
     let trials = place.assert_whole(&storage, 9);
     // It is the search that would have been made at once.

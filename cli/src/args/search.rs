@@ -34,7 +34,7 @@ pub struct SearchArgs {
     /// Fix a setting, such as `n_ctx=4096`; may be repeated
     #[arg(long, requires = "model", value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub set: Vec<(String, Value)>,
-    /// Sampler: auto, tpe, random, grid, brute-force, cma-es, nsga-ii or qmc [default: tpe]
+    /// Sampler: auto, tpe, random, grid, qmc, brute-force, cma-es or nsga-ii [default: auto]
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
     /// Pruner: none, median or threshold [default: median]
