@@ -1,5 +1,7 @@
 //! What a study is: states, directions, the configuration of its search, its pin.
 
+mod tpe;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::space::SearchSpace;
 use crate::value::Params;
 use crate::workload::{Objective, Workload};
+
+pub use tpe::{TpeGamma, TpeOptuna5Config, TpeWeights};
 
 /// Where a study stands.
 ///
@@ -146,6 +150,9 @@ pub enum SamplerConfig {
     /// Multivariate tree-structured Parzen estimator with constant liar.
     #[default]
     Tpe,
+    /// Optuna 5.0's own tree-structured Parzen estimator.
+    #[serde(rename = "tpe-optuna5")]
+    TpeOptuna5(TpeOptuna5Config),
     /// Every combination of a finite space once, in order.
     #[serde(rename = "brute-force")]
     BruteForce,
@@ -161,7 +168,8 @@ pub enum SamplerConfig {
 
 impl SamplerConfig {
     /// The names people may give.
-    pub const NAMES: [&'static str; 8] = ["auto", "random", "grid", "tpe", "brute-force", "cma-es", "nsga-ii", "qmc"];
+    pub const NAMES: [&'static str; 9] =
+        ["auto", "random", "grid", "tpe", "tpe-optuna5", "brute-force", "cma-es", "nsga-ii", "qmc"];
 
     /// The name on the command line.
     pub fn name(&self) -> &'static str {
@@ -170,6 +178,7 @@ impl SamplerConfig {
             Self::Random => "random",
             Self::Grid => "grid",
             Self::Tpe => "tpe",
+            Self::TpeOptuna5(_) => "tpe-optuna5",
             Self::BruteForce => "brute-force",
             Self::CmaEs => "cma-es",
             Self::NsgaIi => "nsga-ii",
@@ -184,6 +193,7 @@ impl SamplerConfig {
             "random" => Some(Self::Random),
             "grid" => Some(Self::Grid),
             "tpe" => Some(Self::Tpe),
+            "tpe-optuna5" => Some(Self::TpeOptuna5(TpeOptuna5Config::default())),
             "brute-force" => Some(Self::BruteForce),
             "cma-es" => Some(Self::CmaEs),
             "nsga-ii" => Some(Self::NsgaIi),

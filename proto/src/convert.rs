@@ -6,6 +6,7 @@ mod config;
 mod detail;
 mod enums;
 mod model;
+mod sampler;
 mod space;
 mod value;
 
@@ -126,7 +127,10 @@ mod tests {
                 refused(&|wire| wire.budget = Some(v1::Budget { trials: Some(0), ..v1::Budget::default() })),
                 "budget.trials",
             ),
-            (refused(&|wire| wire.sampler = Some(v1::Sampler { name: "magic".to_owned() })), "config.sampler.name"),
+            (
+                refused(&|wire| wire.sampler = Some(v1::Sampler { name: "magic".to_owned(), tpe_optuna5: None })),
+                "config.sampler.name",
+            ),
             (
                 refused(&|wire| wire.benchmark = Some(v1::Benchmark { model: String::new(), ..benchmark(wire) })),
                 "benchmark.model",

@@ -10,7 +10,7 @@ use crate::nsga2::NsgaIi;
 use crate::qmc_sampler::Qmc;
 use crate::random::Random;
 use crate::seam::Sampler;
-use crate::tpe::{Tpe, TpeOptions};
+use crate::tpe::{Optuna5, Tpe, TpeOptions};
 
 /// Why a study's sampler cannot work on its space.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,8 @@ pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
         },
         SamplerConfig::Random => Ok(Box::new(Random::new(space))),
         SamplerConfig::Grid => Ok(Box::new(Grid::new(space, config.seed)?)),
-        SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, single(config)?, TpeOptions::default()))),
+        SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, &config.directions, TpeOptions::default()))),
+        SamplerConfig::TpeOptuna5(options) => Ok(Box::new(Optuna5::new(space, &config.directions, *options))),
         SamplerConfig::BruteForce => Ok(Box::new(BruteForce::new(space)?)),
         SamplerConfig::NsgaIi => Ok(Box::new(NsgaIi::new(space, &config.directions))),
         SamplerConfig::Qmc => Ok(Box::new(Qmc::new(space, config.seed))),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use common::{Study, complete};
 use fleetune_core::distribution::{Choices, Distribution, FloatRange, IntRange};
-use fleetune_core::study::SamplerConfig;
+use fleetune_core::study::{SamplerConfig, TpeOptuna5Config};
 use fleetune_core::value::params_line;
 use fleetune_core::{FailKind, Params, SearchSpace, Value};
 use fleetune_sampler::{Event, Outcome, SpaceExhausted, build};
@@ -66,7 +66,14 @@ fn spaces(finite: bool) -> impl Strategy<Value = SearchSpace> {
 
 /// Those that take any space.
 fn samplers() -> impl Strategy<Value = SamplerConfig> {
-    prop_oneof![orderless(), Just(SamplerConfig::CmaEs), Just(SamplerConfig::NsgaIi)]
+    prop_oneof![fresh(), optunas()]
+}
+
+/// Of these, those that try nothing twice.
+fn fresh() -> impl Strategy<Value = SamplerConfig> {
+    let those =
+        [SamplerConfig::Auto, SamplerConfig::Random, SamplerConfig::Tpe, SamplerConfig::CmaEs, SamplerConfig::NsgaIi];
+    proptest::sample::select(those.to_vec())
 }
 
 /// Of these, those that do not care in which order trials end.
@@ -76,7 +83,15 @@ fn orderless() -> impl Strategy<Value = SamplerConfig> {
         Just(SamplerConfig::Qmc),
         Just(SamplerConfig::Tpe),
         Just(SamplerConfig::Auto),
+        optunas()
     ]
+}
+
+fn optunas() -> impl Strategy<Value = SamplerConfig> {
+    (any::<bool>(), any::<bool>()).prop_map(|(multivariate, group)| {
+        let multivariate = Some(multivariate || group);
+        SamplerConfig::TpeOptuna5(TpeOptuna5Config { multivariate, group, ..TpeOptuna5Config::default() })
+    })
 }
 
 /// Those that see everything.
@@ -216,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn small_spaces_are_tried_without_repeats(space in spaces(true), sampler in samplers(), seed: u64) {
+    fn small_spaces_are_tried_without_repeats(space in spaces(true), sampler in fresh(), seed: u64) {
         let count = space.cardinality().filter(|count| *count <= 60);
         prop_assume!(count.is_some());
         let mut study = Study::new(&space, sampler, seed);
@@ -269,7 +284,8 @@ fn hopeless_histories_are_no_trouble() {
         "[parameters]\nx = { type = 'float', low = 1e-9, high = 1e3, log = true }\nn = { type = 'int', low = 9007199254740900, high = 9007199254740992 }\nk = { choices = ['a', 'b'] }",
     )
     .unwrap();
-    let samplers = [SamplerConfig::Tpe, SamplerConfig::CmaEs, SamplerConfig::NsgaIi];
+    let optunas = SamplerConfig::TpeOptuna5(TpeOptuna5Config::default());
+    let samplers = [SamplerConfig::Tpe, optunas, SamplerConfig::CmaEs, SamplerConfig::NsgaIi];
     for (sampler, kind) in samplers.iter().flat_map(|sampler| (0..5).map(move |kind| (sampler, kind))) {
         let mut study = Study::new(&space, sampler.clone(), kind);
         for _ in 0..70 {
@@ -289,7 +305,8 @@ fn hopeless_histories_are_no_trouble() {
 #[test]
 fn foreign_parameters_are_ignored() {
     let space = SearchSpace::from_json(r#"{"a":[1,2,3,4],"b":["x","y","z"]}"#).unwrap();
-    for sampler in [SamplerConfig::Tpe, SamplerConfig::CmaEs, SamplerConfig::NsgaIi] {
+    let optunas = SamplerConfig::TpeOptuna5(TpeOptuna5Config::default());
+    for sampler in [SamplerConfig::Tpe, optunas, SamplerConfig::CmaEs, SamplerConfig::NsgaIi] {
         let mut study = Study::new(&space, sampler, 3);
         for index in 0..60 {
             study.ask(&Params::new()).unwrap();

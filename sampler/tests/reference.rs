@@ -49,6 +49,6 @@ fn splits_are_optunas() {
         };
         let fates = case["fates"].as_array().unwrap().iter().map(fate).collect::<Vec<_>>();
         let good: Vec<usize> = serde_json::from_value(case["good"].clone()).unwrap();
-        assert_eq!(split(&fates, &TpeOptions::OPTUNA).good, good);
+        assert_eq!(split(&fates, &[], &TpeOptions::OPTUNA).good, good);
     }
 }

@@ -18,7 +18,7 @@ async fn measured(
         parameters: vec![parameter("x", float(0.0, 1.0)), parameter("n", int(0, 3)), parameter("idle", int(0, 9))],
         ..v1::SearchSpace::default()
     });
-    config.sampler = Some(v1::Sampler { name: "random".to_owned() });
+    config.sampler = Some(v1::Sampler { name: "random".to_owned(), ..v1::Sampler::default() });
     server.create("s", config).await.unwrap();
     for trial in server.ask("s", trials).await.unwrap() {
         let number = |name: &str| match trial.params[name].kind.clone().unwrap() {

@@ -153,7 +153,7 @@ async fn a_queue_entry_with_nothing_left_around_it_ends_alone() {
         parameters: vec![parameter("n", int(0, 1)), parameter("m", int(0, 1))],
         ..v1::SearchSpace::default()
     };
-    let sampler = Some(v1::Sampler { name: "grid".to_owned() });
+    let sampler = Some(v1::Sampler { name: "grid".to_owned(), ..v1::Sampler::default() });
     server.create("s", v1::StudyConfig { space: Some(space), sampler, ..config(None) }).await.unwrap();
     let fixed = |n| v1::FixedParams { params: [("n".to_owned(), value(n))].into() };
     let trials = vec![fixed(0), fixed(0), fixed(0), fixed(0)];
@@ -243,7 +243,7 @@ async fn a_watcher_learns_every_end_and_then_the_stream_ends() {
 async fn a_larger_budget_changes_no_suggestion_that_was_made_before() {
     let (_folder, url) = database();
     let mut server = Server::start(&url).await;
-    let sampler = Some(v1::Sampler { name: "auto".to_owned() });
+    let sampler = Some(v1::Sampler { name: "auto".to_owned(), ..v1::Sampler::default() });
     server.create("s", v1::StudyConfig { sampler, ..config(Some(6)) }).await.unwrap();
     let mut told = 0;
     for budget in [6, 200] {

@@ -1,8 +1,9 @@
 //! The configuration of a study.
 
-use fleetune_core::study::{Benchmark, Budget, Pin, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, Pin, PrunerConfig, StudyConfig};
 use fleetune_core::workload::Workload;
 
+use super::sampler::{sampler, sampler_to_wire};
 use super::{
     Invalid, direction, direction_to_wire, duration, duration_to_wire, objective, objective_to_wire, params,
     params_to_wire, space, space_to_wire,
@@ -35,23 +36,12 @@ pub fn config_to_wire(config: &StudyConfig) -> v1::StudyConfig {
     v1::StudyConfig {
         directions: config.directions.iter().map(|&d| direction_to_wire(d).into()).collect(),
         space: config.space.as_ref().map(space_to_wire),
-        sampler: Some(v1::Sampler { name: config.sampler.name().to_owned() }),
+        sampler: Some(sampler_to_wire(&config.sampler)),
         pruner: Some(pruner_to_wire(&config.pruner)),
         budget: Some(budget_to_wire(&config.budget)),
         seed: config.seed,
         benchmark: config.benchmark.as_ref().map(benchmark_to_wire),
     }
-}
-
-fn sampler(wire: Option<v1::Sampler>) -> Result<SamplerConfig, Invalid> {
-    let Some(wire) = wire.filter(|sampler| !sampler.name.is_empty()) else {
-        return Ok(SamplerConfig::default());
-    };
-    SamplerConfig::from_name(&wire.name).ok_or_else(|| Invalid {
-        field: "config.sampler.name".to_owned(),
-        why: format!("there is no sampler `{}`", wire.name),
-        hint: Some(format!("use one of {}", SamplerConfig::NAMES.join(", "))),
-    })
 }
 
 fn pruner(wire: Option<v1::Pruner>) -> Result<PrunerConfig, Invalid> {

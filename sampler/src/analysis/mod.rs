@@ -17,5 +17,6 @@ pub use hypervolume::{MAX_VOLUME_OBJECTIVES, hypervolume};
 pub use importance::{Importance, ImportanceMethod, Importances, LEAST_OBSERVATIONS, TooFew, importances};
 pub use observation::{Observation, Setting, losses, scalar_losses};
 pub use outlook::{Change, Outlook, outlook, sensitivity};
+pub(crate) use pareto::lexicographic;
 pub use pareto::{crowding, dominates, front, knee, ranks};
 pub use surrogate::Surrogate;

@@ -71,7 +71,7 @@ impl Auto {
             rows: Vec::new(),
             tried: Tried::new(space),
             fits: Fits::new(seed),
-            tpe: Tpe::new(space, direction, TpeOptions::default()),
+            tpe: Tpe::new(space, &[direction], TpeOptions::default()),
             grid: whole.then(|| Grid::new(space, seed).ok()).flatten(),
         }
     }

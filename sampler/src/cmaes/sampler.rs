@@ -177,7 +177,7 @@ impl Sampler for CmaEs {
         if self.axes.is_empty() {
             return;
         }
-        if let Some(fate) = Fate::of(ended, self.direction) {
+        if let Some(fate) = Fate::of(ended, &[self.direction]) {
             let point = self.point(ended);
             self.gathered.push(Told { number: ended.number, point, fate });
             self.advance();

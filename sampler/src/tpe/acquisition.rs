@@ -35,12 +35,14 @@ pub(super) struct Rows<'a> {
     pub(super) ended: &'a [Vec<f64>],
     pub(super) numbers: &'a [i64],
     pub(super) running: &'a [(i64, Vec<f64>)],
+    /// Whether there are several objectives.
+    pub(super) several: bool,
 }
 
 impl Acquisition {
     /// Running trials count as bad, so that parallel workers are not sent to the same point.
     pub(super) fn new(columns: &[Column], rows: &Rows<'_>, split: &Split, options: &TpeOptions) -> Self {
-        let estimator = |of: &[usize], running: &[(i64, Vec<f64>)]| {
+        let estimator = |of: &[usize], running: &[(i64, Vec<f64>)], all_equal: bool| {
             // Oldest first: the weights depend on it.
             let ended = of.iter().map(|row| (rows.numbers[*row], Err(*row)));
             let mut order = ended.chain(running.iter().map(|(number, raw)| (*number, Ok(raw)))).collect::<Vec<_>>();
@@ -55,7 +57,8 @@ impl Acquisition {
                 order.iter().map(raw).collect::<Vec<_>>()
             };
             let observations = (0..columns.len()).map(gather).collect::<Vec<_>>();
-            Parzen::new(columns, &observations, &recency_weights(order.len()), options.parzen)
+            let weights = if all_equal { vec![1.0; order.len()] } else { recency_weights(order.len()) };
+            Parzen::new(columns, &observations, &weights, options.parzen)
         };
         let feasibility = (!split.failed.is_empty()).then(|| {
             let mut ran = [&split.good[..], &split.bad[..]].concat();
@@ -65,11 +68,13 @@ impl Acquisition {
             Feasibility {
                 log_share_ran: libm::log((ran.len() + 1) as f64 / total),
                 log_share_failed: libm::log((split.failed.len() + 1) as f64 / total),
-                ran: estimator(&ran, &[]),
-                failed: estimator(&split.failed, &[]),
+                ran: estimator(&ran, &[], false),
+                failed: estimator(&split.failed, &[], false),
             }
         });
-        Self { good: estimator(&split.good, &[]), bad: estimator(&split.bad, rows.running), feasibility }
+        // A front is spread over the space: of several objectives no good trial is out of date.
+        let good = estimator(&split.good, &[], rows.several);
+        Self { good, bad: estimator(&split.bad, rows.running, false), feasibility }
     }
 
     /// The density candidates are drawn from.

@@ -3,9 +3,28 @@
 /// Options of a Parzen estimator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParzenOptions {
-    /// Least bandwidth as a share of the range, and never below half a grid step. `None`: Optuna's magic clip,
-    /// 1 / min(100, n + 2).
-    pub min_bandwidth: Option<f64>,
+    /// Least bandwidth.
+    pub least: LeastBandwidth,
+    /// The ends of the range count as neighbours of the outermost observations, however many there are.
+    pub endpoints: bool,
+    /// Weight of the prior, 0 or more.
+    pub prior_weight: f64,
+}
+
+impl ParzenOptions {
+    /// Optuna 5.0's values.
+    pub const OPTUNA: Self = Self { least: LeastBandwidth::MagicClip, endpoints: false, prior_weight: 1.0 };
+}
+
+/// What no bandwidth is below.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LeastBandwidth {
+    /// 1 / min(100, n + 2) of the range.
+    MagicClip,
+    /// 1e-12.
+    Tiny,
+    /// A share of the range, and never below half a grid step.
+    Share(f64),
 }
 
 /// Options of the sampler.
@@ -17,7 +36,7 @@ pub struct TpeOptions {
     pub candidates: usize,
     /// Share of the trials that is good, rounded up.
     pub good_share: f64,
-    /// Most good trials.
+    /// Most good trials, where there is one objective.
     pub good_cap: usize,
     /// Failed and infeasible trials make two densities of their own, whose ratio weighs a candidate; they are in
     /// neither l nor g. Otherwise failed trials are ignored and infeasible ones are the last to be good.
@@ -40,7 +59,7 @@ impl TpeOptions {
         feasibility: false,
         ordered: false,
         fresh: false,
-        parzen: ParzenOptions { min_bandwidth: None },
+        parzen: ParzenOptions::OPTUNA,
     };
 }
 
@@ -58,7 +77,7 @@ impl Default for TpeOptions {
             feasibility: true,
             ordered: true,
             fresh: true,
-            parzen: ParzenOptions { min_bandwidth: Some(0.03) },
+            parzen: ParzenOptions { least: LeastBandwidth::Share(0.03), ..ParzenOptions::OPTUNA },
         }
     }
 }

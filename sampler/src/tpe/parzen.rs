@@ -6,12 +6,14 @@
 use rand::rngs::ChaCha8Rng;
 
 use super::column::{Column, Kind};
-use super::options::ParzenOptions;
+use super::options::{LeastBandwidth, ParzenOptions};
 use crate::numeric::{LN_SQRT_2PI, log_cell_mass, log_gauss_mass, log_sum_exp, truncated_quantile};
 use crate::rng::unit;
 
 /// Observations that get full weight; older ones get a ramp. Origin: Optuna's default weights.
 const RECENT: usize = 25;
+/// Least bandwidth without any clip. Origin: Optuna.
+const TINY_BANDWIDTH: f64 = 1e-12;
 
 /// The weights of `n` observations, oldest first: the last 25 get 1, the ones before a ramp from 1/n to 1.
 pub fn recency_weights(n: usize) -> Vec<f64> {
@@ -65,10 +67,11 @@ struct Kernel {
 
 impl Parzen {
     /// The estimator of `observations`, raw numbers by column then by trial (oldest first), with a weight for each
-    /// trial. The prior has weight 1. Without observations it is the prior alone.
+    /// trial. Without observations it is the prior alone.
     pub fn new(columns: &[Column], observations: &[Vec<f64>], weights: &[f64], options: ParzenOptions) -> Self {
-        let total = weights.iter().sum::<f64>() + 1.0;
-        let shares = weights.iter().chain([&1.0]).map(|weight| weight / total);
+        let prior = if weights.is_empty() { 1.0 } else { options.prior_weight };
+        let total = weights.iter().sum::<f64>() + prior;
+        let shares = weights.iter().chain([&prior]).map(|weight| weight / total);
         let mut sum = 0.0;
         let cumulative = shares
             .clone()
@@ -82,7 +85,7 @@ impl Parzen {
                 Dimension::Numeric(Numeric::new(column, (*low, *high, *step), observed, options))
             }
             Kind::Categorical { choices } => {
-                let pseudo = 1.0 / (observed.len() + 1) as f64;
+                let pseudo = options.prior_weight / (observed.len() + 1) as f64;
                 let row = 1.0 + *choices as f64 * pseudo;
                 let chosen = |raw: &f64| (*raw >= 0.0).then_some(*raw as usize).filter(|index| index < choices);
                 Dimension::Categorical {
@@ -97,6 +100,22 @@ impl Parzen {
             log_weights: shares.map(libm::log).collect(),
             cumulative,
             dimensions: columns.iter().zip(observations).map(dimension).collect(),
+        }
+    }
+
+    /// The weight of each kernel, the prior last.
+    pub fn weights(&self) -> Vec<f64> {
+        self.log_weights.iter().map(|log_weight| libm::exp(*log_weight)).collect()
+    }
+
+    /// Bandwidths of the kernels of a column of numbers, the prior last; none where a kernel is uniform in it. Empty for
+    /// a column of choices.
+    pub fn bandwidths(&self, column: usize) -> Vec<Option<f64>> {
+        match &self.dimensions[column] {
+            Dimension::Numeric(numeric) => {
+                numeric.index.iter().map(|index| Some(numeric.kernels[(*index)? as usize].bandwidth)).collect()
+            }
+            Dimension::Categorical { .. } => Vec::new(),
         }
     }
 
@@ -253,29 +272,31 @@ fn is_log(column: &Column) -> bool {
 ///
 /// `centres`: n >= 0 kernel centres in ascending order, natural log already taken for logarithmic parameters. The n
 /// results keep that order and unit: the larger gap to a neighbour, clipped to `[(high - low) / min(100, n + 2),
-/// high - low]`. The ends of the range count as neighbours only when n = 1.
+/// high - low]`. The ends of the range count as neighbours only when n = 1, or with `options.endpoints`.
 ///
 /// Source: Bergstra et al. 2011, section 4.2; clipping as in Watanabe 2023, arXiv:2304.11127. Departs from these with
-/// `min_bandwidth`: then the lower clip is that share of the range, and at least half of `step`.
+/// [`LeastBandwidth::Share`]: then the lower clip is that share of the range, and at least half of `step`.
 fn bandwidths(centres: &[f64], low: f64, high: f64, step: Option<f64>, options: ParzenOptions) -> Vec<f64> {
     let n = centres.len();
     let range = high - low;
-    let least = match options.min_bandwidth {
-        None => range / (n as f64 + 2.0).min(100.0),
-        Some(share) => (share * range).max(step.map_or(0.0, |step| step / 2.0)).min(range),
+    let least = match options.least {
+        LeastBandwidth::MagicClip => range / (n as f64 + 2.0).min(100.0),
+        LeastBandwidth::Tiny => TINY_BANDWIDTH,
+        LeastBandwidth::Share(share) => (share * range).max(step.map_or(0.0, |step| step / 2.0)).min(range),
     };
     let before = |i: usize| if i == 0 { low } else { centres[i - 1] };
     let after = |i: usize| if i + 1 == n { high } else { centres[i + 1] };
     let width = |i: usize| {
-        if n >= 2 && i == 0 {
+        let ignores_ends = n >= 2 && !options.endpoints;
+        if ignores_ends && i == 0 {
             centres[1] - centres[0]
-        } else if n >= 2 && i + 1 == n {
+        } else if ignores_ends && i + 1 == n {
             centres[i] - centres[i - 1]
         } else {
             (centres[i] - before(i)).max(after(i) - centres[i])
         }
     };
-    (0..n).map(|i| width(i).min(range).max(least)).collect()
+    (0..n).map(|i| width(i).max(least).min(range)).collect()
 }
 
 #[cfg(test)]
@@ -283,7 +304,8 @@ mod tests {
     use super::*;
     use fleetune_core::distribution::{Choices, Distribution, FloatRange, IntRange};
 
-    const OPTUNA: ParzenOptions = ParzenOptions { min_bandwidth: None };
+    const OPTUNA: ParzenOptions = ParzenOptions::OPTUNA;
+    const COARSE: ParzenOptions = ParzenOptions { least: LeastBandwidth::Share(0.03), ..OPTUNA };
 
     #[test]
     fn weights_ramp_up_to_the_last_25() {
@@ -300,8 +322,11 @@ mod tests {
         assert_eq!(bandwidths(&[0.25], 0.0, 1.0, None, OPTUNA), [0.75]);
         assert_eq!(bandwidths(&[0.0, 0.5, 1.0], 0.0, 1.0, None, OPTUNA), [0.5, 0.5, 0.5]);
         assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, None, OPTUNA), [0.2; 3]);
-        let least = ParzenOptions { min_bandwidth: Some(0.03) };
-        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, Some(0.5), least), [0.25; 3]);
+        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, Some(0.5), COARSE), [0.25; 3]);
+        let endpoints = ParzenOptions { endpoints: true, ..OPTUNA };
+        assert_eq!(bandwidths(&[0.25, 0.5], 0.0, 1.0, None, endpoints), [0.25, 0.5]);
+        let tiny = ParzenOptions { least: LeastBandwidth::Tiny, ..OPTUNA };
+        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, None, tiny), [1e-12; 3]);
     }
 
     /// Also with observations that lack the parameter.
@@ -314,7 +339,7 @@ mod tests {
             Distribution::Categorical(Choices::new((0..7).map(|i| format!("c{i}").as_str().into()).collect()).unwrap()),
             Distribution::Categorical(Choices::new((0..7).map(fleetune_core::Value::Int).collect()).unwrap()),
         ];
-        for options in [OPTUNA, ParzenOptions { min_bandwidth: Some(0.03) }] {
+        for options in [OPTUNA, COARSE] {
             for distribution in &kinds {
                 let column = Column::new(distribution, true);
                 let count = distribution.cardinality().unwrap();

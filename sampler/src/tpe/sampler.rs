@@ -7,7 +7,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::acquisition::{Acquisition, Rows, misfit};
 use super::column::Column;
-use super::history::{Fate, History};
+use super::history::{Fate, History, losses};
 use super::options::TpeOptions;
 use super::split::{Split, better, split};
 use crate::draw;
@@ -27,7 +27,7 @@ const LEAST_RAN: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Tpe {
     space: SearchSpace,
-    direction: Direction,
+    directions: Vec<Direction>,
     options: TpeOptions,
     columns: Vec<Column>,
     /// Column of each parameter that has more than one value.
@@ -37,7 +37,7 @@ pub(crate) struct Tpe {
 }
 
 impl Tpe {
-    pub(crate) fn new(space: &SearchSpace, direction: Direction, options: TpeOptions) -> Self {
+    pub(crate) fn new(space: &SearchSpace, directions: &[Direction], options: TpeOptions) -> Self {
         let mut columns = Vec::new();
         let mut column_of = BTreeMap::new();
         for (name, parameter) in space.parameters() {
@@ -47,7 +47,8 @@ impl Tpe {
             }
         }
         let history = History::new(columns.len());
-        Self { space: space.clone(), direction, options, columns, column_of, history, tried: Tried::new(space) }
+        let directions = directions.to_vec();
+        Self { space: space.clone(), directions, options, columns, column_of, history, tried: Tried::new(space) }
     }
 
     /// One raw number per column; NaN where the parameter is off or is none of ours.
@@ -66,12 +67,14 @@ impl Tpe {
     }
 
     fn acquisition(&self, ask: &Ask<'_>) -> Acquisition {
-        let Split { good, mut bad, failed } = split(&self.history.fates, &self.options);
+        let several = self.directions.len() > 1;
+        let losses = if several { &self.history.losses[..] } else { &[] };
+        let Split { good, mut bad, failed } = split(&self.history.fates, losses, &self.options);
         if bad.len() > MANY_ROWS {
             bad.drain(..bad.len() - KEPT_ROWS);
         }
         let running = ask.running.iter().map(|trial| (trial.number.0, self.encode(&trial.params))).collect::<Vec<_>>();
-        let rows = Rows { ended: &self.history.columns, numbers: &self.history.numbers, running: &running };
+        let rows = Rows { ended: &self.history.columns, numbers: &self.history.numbers, running: &running, several };
         Acquisition::new(&self.columns, &rows, &Split { good, bad, failed }, &self.options)
     }
 
@@ -163,9 +166,9 @@ impl Sampler for Tpe {
     fn observe(&mut self, event: &Event) {
         let Event::Ended(ended) = event else { return };
         self.tried.insert(&ended.params);
-        if let Some(fate) = Fate::of(ended, self.direction) {
+        if let Some(fate) = Fate::of(ended, &self.directions) {
             let raw = self.encode(&ended.params);
-            self.history.insert(ended.number.0, fate, &raw);
+            self.history.insert(ended.number.0, fate, losses(ended, &self.directions), &raw);
         }
     }
 

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use super::history::Fate;
 use super::options::TpeOptions;
+use super::subset::subset;
+use crate::analysis::ranks;
 
 /// Rows by group, each ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +19,9 @@ pub struct Split {
 }
 
 /// Splits trials. Feasible complete ones are good first, by value; then pruned ones, the further the better, then by
-/// value; then, unless `options.feasibility`, infeasible ones by violation. Ties go to the earlier row.
-pub fn split(fates: &[Fate], options: &TpeOptions) -> Split {
+/// value; then, unless `options.feasibility`, infeasible ones by violation. Ties go to the earlier row. `losses`: of
+/// each row where there are several objectives, else empty; see [`best_rows`].
+pub fn split(fates: &[Fate], losses: &[Vec<f64>], options: &TpeOptions) -> Split {
     let failed = |fate: &Fate| if options.feasibility { !fate.is_ok() } else { matches!(fate, Fate::Failed) };
     let mut split = Split::default();
     let mut ranked = Vec::with_capacity(fates.len());
@@ -29,15 +32,55 @@ pub fn split(fates: &[Fate], options: &TpeOptions) -> Split {
             split.failed.push(row);
         }
     }
-    let good = ((options.good_share * ranked.len() as f64).ceil() as usize).min(options.good_cap).min(ranked.len());
-    if good > 0 && good < ranked.len() {
-        ranked.select_nth_unstable_by(good - 1, |a, b| better(&fates[*a], &fates[*b]).then(a.cmp(b)));
-    }
-    split.bad = ranked.split_off(good);
-    split.good = ranked;
-    split.good.sort_unstable();
-    split.bad.sort_unstable();
+    let share = (options.good_share * ranked.len() as f64).ceil() as usize;
+    let good = if losses.is_empty() { share.min(options.good_cap) } else { share };
+    (split.good, split.bad) = best_rows(fates, losses, ranked, good);
     split
+}
+
+/// The `count` best of `rows`, and the others, both ascending. With `losses`, complete ones are chosen by whole ranks
+/// of non-domination, and from the rank that does not fit by hypervolume.
+pub fn best_rows(fates: &[Fate], losses: &[Vec<f64>], mut rows: Vec<usize>, count: usize) -> (Vec<usize>, Vec<usize>) {
+    let count = count.min(rows.len());
+    if count == 0 {
+        rows.sort_unstable();
+        return (Vec::new(), rows);
+    }
+    if losses.is_empty() {
+        if count < rows.len() {
+            rows.select_nth_unstable_by(count - 1, |a, b| better(&fates[*a], &fates[*b]).then(a.cmp(b)));
+        }
+    } else {
+        rows.sort_by(|a, b| class(&fates[*a]).cmp(&class(&fates[*b])).then(a.cmp(b)));
+        let complete = rows.partition_point(|row| class(&fates[*row]) == 0);
+        if count < complete {
+            let points = rows[..complete].iter().map(|row| losses[*row].clone()).collect::<Vec<_>>();
+            let ranks = ranks(&points);
+            let of_rank = |rank: usize| (0..complete).filter(|point| ranks[*point] == rank).collect::<Vec<_>>();
+            let mut chosen = Vec::new();
+            for rank in 0.. {
+                let next = of_rank(rank);
+                if chosen.len() + next.len() > count {
+                    chosen.extend(subset(&points, &next, count - chosen.len()));
+                    break;
+                }
+                chosen.extend(next);
+            }
+            let mut is_good = vec![false; complete];
+            for point in chosen {
+                is_good[point] = true;
+            }
+            let (good, bad): (Vec<_>, Vec<_>) = (0..complete).partition(|point| is_good[*point]);
+            let reordered = good.into_iter().chain(bad).map(|point| rows[point]).collect::<Vec<_>>();
+            rows[..complete].copy_from_slice(&reordered);
+        } else {
+            rows[complete..].sort_by(|a, b| better(&fates[*a], &fates[*b]).then(a.cmp(b)));
+        }
+    }
+    let mut others = rows.split_off(count);
+    rows.sort_unstable();
+    others.sort_unstable();
+    (rows, others)
 }
 
 /// Orders trials, better first.
@@ -92,7 +135,7 @@ mod tests {
             [complete(9.0, 0.0), complete(-9.0, 1.0), pruned(None, 0.0), pruned(Some(1), 1.0), pruned(Some(2), 5.0)];
         let good = |count: usize, feasibility| {
             let options = TpeOptions { good_share: count as f64 / 5.0, feasibility, ..TpeOptions::OPTUNA };
-            split(&fates, &options).good
+            split(&fates, &[], &options).good
         };
         assert_eq!(good(1, false), [0]);
         assert_eq!(good(2, false), [0, 4]);
@@ -105,15 +148,15 @@ mod tests {
     #[test]
     fn the_good_share_is_rounded_up_and_capped() {
         let fates = (0..1_000).map(|row| complete(f64::from(row), 0.0)).collect::<Vec<_>>();
-        assert_eq!(split(&fates[..11], &TpeOptions::OPTUNA).good, [0, 1]);
-        assert_eq!(split(&fates, &TpeOptions::OPTUNA).good, (0..25).collect::<Vec<_>>());
-        assert_eq!(split(&[], &TpeOptions::OPTUNA), Split::default());
+        assert_eq!(split(&fates[..11], &[], &TpeOptions::OPTUNA).good, [0, 1]);
+        assert_eq!(split(&fates, &[], &TpeOptions::OPTUNA).good, (0..25).collect::<Vec<_>>());
+        assert_eq!(split(&[], &[], &TpeOptions::OPTUNA), Split::default());
     }
 
     #[test]
     fn equal_values_and_infinities_are_no_trouble() {
         let fates = [complete(f64::INFINITY, 0.0), complete(f64::NEG_INFINITY, 0.0), Fate::Failed, complete(0.0, 0.0)];
-        let split = split(&fates, &TpeOptions::default());
+        let split = split(&fates, &[], &TpeOptions::default());
         assert_eq!((split.good, split.bad, split.failed), (vec![1], vec![0, 3], vec![2]));
     }
 }

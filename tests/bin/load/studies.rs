@@ -45,7 +45,7 @@ impl Studies {
         let config = StudyConfig {
             directions: vec![Direction::Minimize.into()],
             space: Some(space()),
-            sampler: Some(fleetune_proto::v1::Sampler { name: self.sampler.name().to_owned() }),
+            sampler: Some(fleetune_proto::v1::Sampler { name: self.sampler.name().to_owned(), ..Default::default() }),
             seed: u64::from(number),
             ..StudyConfig::default()
         };
