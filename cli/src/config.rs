@@ -122,7 +122,7 @@ impl Default for TuneConfig {
             r#gen: 128,
             reps: 5,
             sampler: "auto".to_owned(),
-            pruner: "median".to_owned(),
+            pruner: "racing".to_owned(),
             seed: 0,
             timeout_per_trial: "5m".to_owned(),
         }

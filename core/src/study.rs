@@ -1,5 +1,6 @@
 //! What a study is: states, directions, the configuration of its search, its pin.
 
+mod pruner;
 mod tpe;
 
 use std::fmt;
@@ -10,6 +11,10 @@ use crate::space::SearchSpace;
 use crate::value::Params;
 use crate::workload::{Objective, Workload};
 
+pub use pruner::{
+    HalvingConfig, HyperbandConfig, MedianConfig, PatientConfig, PercentileConfig, PrunerConfig, RacingConfig,
+    ThresholdConfig, WilcoxonConfig,
+};
 pub use tpe::{TpeGamma, TpeOptuna5Config, TpeWeights};
 
 /// Where a study stands.
@@ -199,53 +204,6 @@ impl SamplerConfig {
             "nsga-ii" => Some(Self::NsgaIi),
             "qmc" => Some(Self::Qmc),
             _ => None,
-        }
-    }
-}
-
-/// When a trial is stopped early.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
-pub enum PrunerConfig {
-    /// Never.
-    #[default]
-    None,
-    /// Worse than the median of the completed trials at the same step. Optuna's options and defaults.
-    Median {
-        /// Completed trials needed before anything is pruned.
-        n_startup_trials: u32,
-        /// Steps below this are never pruned.
-        n_warmup_steps: u32,
-        /// Checked only at the first report within each interval of this many steps; at least 1.
-        interval_steps: u32,
-        /// Values of completed trials needed at the step; at least 1.
-        n_min_trials: u32,
-    },
-    /// Outside fixed limits.
-    Threshold {
-        /// Stop below this.
-        lower: Option<f64>,
-        /// Stop above this.
-        upper: Option<f64>,
-        /// Steps below this are never pruned.
-        n_warmup_steps: u32,
-        /// As for the median; at least 1.
-        interval_steps: u32,
-    },
-}
-
-impl PrunerConfig {
-    /// The median rule with Optuna's defaults.
-    pub fn median() -> Self {
-        Self::Median { n_startup_trials: 5, n_warmup_steps: 0, interval_steps: 1, n_min_trials: 1 }
-    }
-
-    /// The name on the command line.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Median { .. } => "median",
-            Self::Threshold { .. } => "threshold",
         }
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod detail;
 mod enums;
 mod model;
+mod pruner;
 mod sampler;
 mod space;
 mod value;
@@ -88,7 +89,7 @@ mod tests {
             directions: vec![Direction::Maximize],
             space: Some(SearchSpace::from_toml(SPACE).unwrap()),
             sampler: SamplerConfig::Grid,
-            pruner: PrunerConfig::Threshold { lower: Some(-1.0), upper: None, n_warmup_steps: 2, interval_steps: 3 },
+            pruner: PrunerConfig::racing(),
             budget: Budget { trials: Some(3), seconds: Some(1.5), target: Some(-0.0) },
             planned_trials: None,
             seed: u64::MAX,

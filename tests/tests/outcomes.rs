@@ -90,15 +90,18 @@ fn runner_that_talks_nonsense_is_an_error() {
 #[test]
 fn slow_trial_is_pruned_and_keeps_what_was_measured() {
     let place = place!();
-    let storage = place.sqlite("a.db");
-    place.run_tune(&storage, &["--trials", "20", "--reps", "4", "--no-confirm", "--pruner", "median"]).ok();
-    let trials = place.assert_whole(&storage, 20);
-    let pruned: Vec<_> = trials.iter().filter(|trial| trial["state"] == "pruned").collect();
-    assert!(!pruned.is_empty(), "the median pruner stopped nothing");
-    for trial in pruned {
-        let steps = trial["steps"].as_array().unwrap();
-        assert!(!steps.is_empty() && steps.len() < 4, "{trial}");
-        assert_eq!(trial["values"].as_array().unwrap().len(), 1);
+    for (name, pruner) in [("median.db", &["--pruner", "median"][..]), ("racing.db", &[])] {
+        let storage = place.sqlite(name);
+        let search = ["--trials", "20", "--reps", "4", "--no-confirm"];
+        place.run_tune(&storage, &[&search, pruner].concat()).ok();
+        let trials = place.assert_whole(&storage, 20);
+        let pruned: Vec<_> = trials.iter().filter(|trial| trial["state"] == "pruned").collect();
+        assert!(!pruned.is_empty(), "nothing was stopped in {name}");
+        for trial in pruned {
+            let steps = trial["steps"].as_array().unwrap();
+            assert!(!steps.is_empty() && steps.len() < 4, "{trial}");
+            assert_eq!(trial["values"].as_array().unwrap().len(), 1);
+        }
     }
 }
 

@@ -34,12 +34,20 @@ pub struct SearchArgs {
     /// Fix a setting, such as `n_ctx=4096`; may be repeated
     #[arg(long, requires = "model", value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub set: Vec<(String, Value)>,
-    /// Sampler: auto, tpe, random, grid, qmc, brute-force, cma-es or nsga-ii [default: auto]
+    /// Sampler: auto, tpe, tpe-optuna5, random, grid, qmc, brute-force, cma-es or nsga-ii [default: auto]
     #[arg(long, value_name = "NAME")]
     pub sampler: Option<String>,
-    /// Pruner: none, median or threshold [default: median]
+    /// Option of the sampler, by Optuna's name: `--sampler tpe-optuna5 --sampler-option group=true`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub sampler_option: Vec<(String, Value)>,
+    /// Pruner: none, racing, median, percentile, successive-halving, hyperband, threshold, patient or wilcoxon
+    /// [default: racing]
     #[arg(long, value_name = "NAME")]
     pub pruner: Option<String>,
+    /// Option of the pruner: `--pruner patient --pruner-option patience=2 --pruner-option wrapped=median`; may be
+    /// repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub pruner_option: Vec<(String, Value)>,
     /// With `--pruner threshold`: stop a trial whose metric is below this
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub prune_below: Option<f64>,

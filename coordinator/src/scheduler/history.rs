@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fleetune_core::measurement::Summary;
 use fleetune_core::workload::running_median;
 use fleetune_core::{FailKind, Params, Revision, TrialNumber, TrialState, Turn};
+use fleetune_sampler::pruner::{Candidate, Field};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
 use crate::storage::{Origin, TrialRecord, external};
@@ -76,6 +77,8 @@ pub struct History {
     ended: Vec<Option<Revision>>,
     params: Vec<Arc<Params>>,
     fixed: Vec<Arc<Params>>,
+    /// The repetitions one by one; none where they are the series.
+    reported: Vec<Option<Vec<(u32, f64)>>>,
     series: Vec<Vec<(u32, f64)>>,
     standard_error: Vec<Option<f64>>,
     waiting: BTreeSet<TrialNumber>,
@@ -99,6 +102,7 @@ impl History {
             ended: Vec::new(),
             params: Vec::new(),
             fixed: Vec::new(),
+            reported: Vec::new(),
             series: Vec::new(),
             standard_error: Vec::new(),
             waiting: BTreeSet::new(),
@@ -147,6 +151,7 @@ impl History {
             self.ended.push(None);
             self.params.push(Arc::default());
             self.fixed.push(Arc::default());
+            self.reported.push(None);
             self.series.push(Vec::new());
             self.standard_error.push(None);
         }
@@ -161,6 +166,7 @@ impl History {
         self.ended[row] = trial.ended_revision;
         self.params[row] = Arc::new(external(&trial.params));
         self.fixed[row] = Arc::new(trial.fixed.clone());
+        self.reported[row] = (self.steps == StepKind::Repetitions).then(|| trial.steps.clone());
         self.series[row] = self.steps.series(&trial.steps);
         self.standard_error[row] = self.steps.standard_error(&trial.steps);
         if trial.state == TrialState::Waiting {
@@ -272,20 +278,38 @@ impl History {
         self.seconds.iter().sum()
     }
 
-    /// Completed trials' series, by number: what pruners compare with.
-    pub fn completed_series(&self) -> Vec<&[(u32, f64)]> {
-        (0..self.len())
-            .filter(|&row| self.state[row] == TrialState::Complete)
-            .map(|row| self.series[row].as_slice())
-            .collect()
+    /// What pruners compare with: the trials of the study called `study` that were started.
+    pub fn field<'a>(&'a self, study: &'a str) -> Field<'a> {
+        let trials = (0..self.len()).filter(|&row| self.turn[row].is_some()).map(|row| self.candidate(row));
+        let repetitions = match self.steps {
+            StepKind::Repetitions => Some(self.repetitions),
+            StepKind::Curve => None,
+        };
+        Field { study, trials: trials.collect(), repetitions }
+    }
+
+    fn candidate(&self, row: usize) -> Candidate<'_> {
+        Candidate {
+            number: TrialNumber(row as i64),
+            state: self.state[row],
+            ended: self.ended[row],
+            value: self.values[row].first().copied().filter(|_| self.state[row] == TrialState::Complete),
+            feasible: self.is_feasible(row),
+            steps: self.reported[row].as_deref().unwrap_or(&self.series[row]),
+            series: &self.series[row],
+        }
+    }
+
+    fn is_feasible(&self, row: usize) -> bool {
+        self.constraints[row].iter().all(|&constraint| constraint <= 0.0)
     }
 
     /// Complete, feasible trials with their first value, by number.
     pub fn feasible(&self) -> impl Iterator<Item = (TrialNumber, f64)> + '_ {
         (0..self.len()).filter_map(|row| {
-            let feasible = self.constraints[row].iter().all(|&constraint| constraint <= 0.0);
             let value = *self.values[row].first()?;
-            (self.state[row] == TrialState::Complete && feasible).then_some((TrialNumber(row as i64), value))
+            (self.state[row] == TrialState::Complete && self.is_feasible(row))
+                .then_some((TrialNumber(row as i64), value))
         })
     }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetune_core::study::{Budget, StudyConfig};
-use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, Turn, WorkerId};
-use fleetune_sampler::pruner::Pruner;
+use fleetune_core::study::{Budget, PrunerConfig, StudyConfig};
+use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, TrialState, Turn, WorkerId};
+use fleetune_sampler::pruner::{Candidate, Pruner};
 use fleetune_sampler::{Ask, Estimate, Running, Sampler};
 
 use super::error::EngineError;
@@ -30,7 +30,7 @@ pub struct LiveStudy {
     record: StudyRecord,
     history: History,
     sampler: Option<Box<dyn Sampler>>,
-    pruner: Box<dyn Pruner + Send + Sync>,
+    pruner: Box<dyn Pruner>,
     /// What is known of configurations before they are run.
     estimate: Option<StudyEstimate>,
     /// Events up to here are folded.
@@ -279,7 +279,9 @@ impl LiveStudy {
 
     /// Whether trial `number` should stop after `value` at `step`. The baseline never stops.
     pub fn should_stop(&self, number: TrialNumber, steps: &[(u32, f64)], step: u32, value: f64) -> bool {
-        if self.record.config.directions.len() != 1 || self.history.origin(number) == Some(Origin::Default) {
+        let config = &self.record.config;
+        let never = config.directions.len() != 1 || config.pruner == PrunerConfig::None;
+        if never || self.history.origin(number) == Some(Origin::Default) {
             return false;
         }
         let mut steps = steps.to_vec();
@@ -287,8 +289,17 @@ impl LiveStudy {
             steps.push((step, value));
             steps.sort_by_key(|&(step, _)| step);
         }
-        let own = self.history.step_kind().series(&steps);
-        self.pruner.should_stop(&self.history.completed_series(), &own, step)
+        let series = self.history.step_kind().series(&steps);
+        let own = Candidate {
+            number,
+            state: TrialState::Running,
+            ended: None,
+            value: None,
+            feasible: true,
+            steps: &steps,
+            series: &series,
+        };
+        self.pruner.should_stop(&self.history.field(&self.record.name), &own)
     }
 
     /// Recomputes the parameters of every trial that this version's sampler completed. Returns
@@ -368,7 +379,7 @@ fn new_sampler(record: &StudyRecord) -> Result<Option<Box<dyn Sampler>>, EngineE
         .map_err(|error| EngineError::Sampler { name: record.name.clone(), why: error.to_string() })
 }
 
-fn new_pruner(config: &StudyConfig) -> Box<dyn Pruner + Send + Sync> {
+fn new_pruner(config: &StudyConfig) -> Box<dyn Pruner> {
     let direction = config.directions.first().copied().unwrap_or(fleetune_core::Direction::Minimize);
     fleetune_sampler::build_pruner(&config.pruner, direction)
 }

@@ -1,8 +1,9 @@
 //! The configuration of a study.
 
-use fleetune_core::study::{Benchmark, Budget, Pin, PrunerConfig, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, Pin, StudyConfig};
 use fleetune_core::workload::Workload;
 
+use super::pruner::{pruner, pruner_to_wire};
 use super::sampler::{sampler, sampler_to_wire};
 use super::{
     Invalid, direction, direction_to_wire, duration, duration_to_wire, objective, objective_to_wire, params,
@@ -42,45 +43,6 @@ pub fn config_to_wire(config: &StudyConfig) -> v1::StudyConfig {
         seed: config.seed,
         benchmark: config.benchmark.as_ref().map(benchmark_to_wire),
     }
-}
-
-fn pruner(wire: Option<v1::Pruner>) -> Result<PrunerConfig, Invalid> {
-    use v1::pruner::Kind;
-    match wire.and_then(|pruner| pruner.kind) {
-        None => Ok(PrunerConfig::None),
-        Some(Kind::Median(median)) => Ok(PrunerConfig::Median {
-            n_startup_trials: median.n_startup_trials,
-            n_warmup_steps: median.n_warmup_steps,
-            interval_steps: median.interval_steps.max(1),
-            n_min_trials: median.n_min_trials.max(1),
-        }),
-        Some(Kind::Threshold(threshold)) => {
-            let limits = [threshold.lower, threshold.upper];
-            if limits.iter().all(Option::is_none) || limits.iter().flatten().any(|limit| limit.is_nan()) {
-                return Err(Invalid::new("config.pruner.threshold", "needs `lower`, `upper` or both, as numbers"));
-            }
-            Ok(PrunerConfig::Threshold {
-                lower: threshold.lower,
-                upper: threshold.upper,
-                n_warmup_steps: threshold.n_warmup_steps,
-                interval_steps: threshold.interval_steps.max(1),
-            })
-        }
-    }
-}
-
-fn pruner_to_wire(pruner: &PrunerConfig) -> v1::Pruner {
-    use v1::pruner::Kind;
-    let kind = match *pruner {
-        PrunerConfig::None => None,
-        PrunerConfig::Median { n_startup_trials, n_warmup_steps, interval_steps, n_min_trials } => {
-            Some(Kind::Median(v1::MedianPruner { n_startup_trials, n_warmup_steps, interval_steps, n_min_trials }))
-        }
-        PrunerConfig::Threshold { lower, upper, n_warmup_steps, interval_steps } => {
-            Some(Kind::Threshold(v1::ThresholdPruner { lower, upper, n_warmup_steps, interval_steps }))
-        }
-    };
-    v1::Pruner { kind }
 }
 
 /// Checks a budget.

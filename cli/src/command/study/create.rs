@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetune_core::study::{Budget, StudyConfig};
+use fleetune_core::study::{Budget, SamplerConfig, StudyConfig};
 use fleetune_core::{Params, SearchSpace};
 use fleetune_proto::reason::Reason;
 
@@ -75,7 +75,9 @@ fn resolved(model: &str) -> CliResult<PathBuf> {
 }
 
 fn measured_by_clients(args: &CreateArgs, config: &TuneConfig) -> CliResult<StudyConfig> {
-    let options = Options::resolve(PathBuf::new(), &args.search, config)?;
+    // Steps told by clients are a curve, not repetitions that could be raced.
+    let pruner = if config.pruner == "racing" { "median".to_owned() } else { config.pruner.clone() };
+    let options = Options::resolve(PathBuf::new(), &args.search, &TuneConfig { pruner, ..config.clone() })?;
     let missing = match (&options.space, args.direction.is_empty()) {
         (Some(_), false) => None,
         (None, _) => Some("no search space"),
@@ -123,6 +125,14 @@ async fn is_same(client: &mut Client, name: &str, wanted: &StudyConfig) -> CliRe
     Err(error.hint(hint))
 }
 
+/// Its name, and its options where it has some.
+fn sampler_line(sampler: &SamplerConfig) -> String {
+    match sampler {
+        SamplerConfig::TpeOptuna5(_) => json_line(sampler),
+        other => other.name().to_owned(),
+    }
+}
+
 /// What makes the existing study another search than the wanted one, a sentence each. `given` are the settings that a
 /// person fixed; the machine's own came when the model was described, as the space did where none was wanted.
 fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<String> {
@@ -138,7 +148,7 @@ fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<St
     if wanted.benchmark.is_none() || wanted.space.is_some() {
         compare("search space", space_line(is.space.as_ref()), space_line(wanted.space.as_ref()));
     }
-    compare("sampler", is.sampler.name().to_owned(), wanted.sampler.name().to_owned());
+    compare("sampler", sampler_line(&is.sampler), sampler_line(&wanted.sampler));
     compare("pruner", json_line(&is.pruner), json_line(&wanted.pruner));
     compare("seed", is.seed.to_string(), wanted.seed.to_string());
     let model = |config: &StudyConfig| {

@@ -1,6 +1,7 @@
 //! `fleetune tune`: coordinator and worker in one process, from a model file to a command line.
 
 pub mod options;
+mod rules;
 mod study;
 
 use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent};

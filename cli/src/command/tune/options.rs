@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{Objective, Params, SearchSpace, Workload};
 
+use super::rules;
 use crate::args::{SearchArgs, parse_duration};
 use crate::config::TuneConfig;
 use crate::error::{CliError, CliResult, Exit};
@@ -71,12 +72,8 @@ impl Options {
             None => Objective::from_name(&config.metric)
                 .ok_or_else(|| usage(format!("there is no metric `{}`", config.metric)).hint(objectives()))?,
         };
-        let sampler = args.sampler.as_ref().unwrap_or(&config.sampler);
-        let sampler = SamplerConfig::from_name(sampler).ok_or_else(|| {
-            usage(format!("there is no sampler `{sampler}`"))
-                .hint(format!("use one of {}", SamplerConfig::NAMES.join(", ")))
-        })?;
-        let pruner = pruner(args.pruner.as_ref().unwrap_or(&config.pruner), args)?;
+        let sampler = rules::sampler(args.sampler.as_ref().unwrap_or(&config.sampler), args)?;
+        let pruner = rules::pruner(args.pruner.as_ref().unwrap_or(&config.pruner), args)?;
         let timeout_s = match args.timeout_per_trial {
             Some(seconds) => seconds,
             None => parse_duration(&config.timeout_per_trial)
@@ -145,22 +142,6 @@ impl Options {
 pub fn absolute(model: &Path) -> CliResult<PathBuf> {
     std::path::absolute(model)
         .map_err(|error| CliError::new(Exit::Usage, format!("`{}` is no path", model.display())).because(error))
-}
-
-fn pruner(name: &str, args: &SearchArgs) -> CliResult<PrunerConfig> {
-    let usage = |what: String| CliError::new(Exit::Usage, what);
-    let (lower, upper) = (args.prune_below, args.prune_above);
-    let has_limits = lower.is_some() || upper.is_some();
-    match name {
-        "threshold" if has_limits => Ok(PrunerConfig::Threshold { lower, upper, n_warmup_steps: 0, interval_steps: 1 }),
-        "threshold" => Err(usage("the pruner `threshold` has no limit".to_owned())
-            .hint("add `--prune-below VALUE`, `--prune-above VALUE` or both")),
-        _ if has_limits => Err(usage(format!("the pruner `{name}` has no limits to set"))
-            .hint("`--prune-below` and `--prune-above` go with `--pruner threshold`")),
-        "none" => Ok(PrunerConfig::None),
-        "median" => Ok(PrunerConfig::median()),
-        _ => Err(usage(format!("there is no pruner `{name}`")).hint("use one of none, median, threshold")),
-    }
 }
 
 fn objectives() -> String {
