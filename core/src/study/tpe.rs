@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Options of [`super::SamplerConfig::TpeOptuna5`]: names and defaults are Optuna 5.0's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "Optuna's options, one by one")]
 pub struct TpeOptuna5Config {
     /// Random until so many trials are complete or pruned.
     pub n_startup_trials: u32,

@@ -47,7 +47,7 @@ impl Halving {
     fn step_of(&self, least: u64, rung: usize) -> Option<u64> {
         let exponent = self.skipped_rungs.checked_add(u32::try_from(rung).ok()?)?;
         let step = self.reduction.checked_pow(exponent)?.checked_mul(least)?;
-        (step <= u64::from(u32::MAX)).then_some(step)
+        u32::try_from(step).is_ok().then_some(step)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Hyperband {
 struct Brackets(Vec<u64>);
 
 impl Brackets {
-    /// floor(log_eta(max / min)) + 1 brackets; bracket b gets ceil(B eta^s / (s + 1)) shares, s = B − 1 − b.
+    /// B = ⌊log max/min to base eta⌋ + 1 brackets; bracket b gets ⌈B eta^s / (s + 1)⌉ shares, s = B − 1 − b.
     fn new(options: HyperbandConfig, max_resource: u32) -> Self {
         let count = rounded_log(options.reduction_factor, max_resource, options.min_resource) + 1;
         let share = |bracket: u32| {
@@ -75,8 +75,9 @@ impl Hyperband {
     }
 }
 
-/// floor(log_base(most / least)) as the quotient of two rounded logarithms gives it, 0 where most < least: at whole
-/// powers it may be one too small. It is for 243 to base 3, and Optuna deals to that many brackets.
+/// The whole part of the logarithm of most / least to `base`, 0 where most < least, as the quotient of two rounded
+/// logarithms gives it: at whole powers it may be one too small. It is for 243 to base 3, and Optuna deals to that many
+/// brackets.
 fn rounded_log(base: u32, most: u32, least: u32) -> u32 {
     let power = |exponent: u32| u64::from(base).checked_pow(exponent)?.checked_mul(least.into());
     let fits = |exponent: &u32| power(*exponent).is_some_and(|power| power <= most.into());

@@ -50,14 +50,14 @@ pub fn build_pruner(config: &PrunerConfig, direction: Direction) -> Box<dyn Prun
         PrunerConfig::None => Box::new(Never),
         PrunerConfig::Racing(options) => Box::new(Racing { options: *options, direction }),
         PrunerConfig::Median(median) => Box::new(Percentile {
-            percentile: 50.0,
+            percent: 50.0,
             direction,
             startup_trials: median.n_startup_trials as usize,
             checks: Checks { warmup_steps: median.n_warmup_steps, interval_steps: median.interval_steps },
             min_trials: median.n_min_trials as usize,
         }),
         PrunerConfig::Percentile(percentile) => Box::new(Percentile {
-            percentile: percentile.percentile,
+            percent: percentile.percentile,
             direction,
             startup_trials: percentile.n_startup_trials as usize,
             checks: Checks { warmup_steps: percentile.n_warmup_steps, interval_steps: percentile.interval_steps },

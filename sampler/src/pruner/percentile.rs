@@ -6,7 +6,7 @@ use super::{Candidate, Checks, Field, Pruner};
 
 pub(super) struct Percentile {
     /// 50 is the median. Counted from the best, so that a larger one keeps more trials.
-    pub(super) percentile: f64,
+    pub(super) percent: f64,
     pub(super) direction: Direction,
     pub(super) startup_trials: usize,
     pub(super) checks: Checks,
@@ -35,8 +35,8 @@ impl Pruner for Percentile {
         }
         others.retain(|value| !value.is_nan());
         let percentile = match self.direction {
-            Direction::Minimize => self.percentile,
-            Direction::Maximize => 100.0 - self.percentile,
+            Direction::Minimize => self.percent,
+            Direction::Maximize => 100.0 - self.percent,
         };
         numpys_percentile(&mut others, percentile).is_some_and(|reference| best > self.direction.minimized(reference))
     }

@@ -50,7 +50,7 @@ pub fn signed_rank_p(differences: &[f64]) -> f64 {
     // Twice the mean ranks, which are whole numbers.
     let mut ranks = vec![0_usize; n];
     let mut tied = 0.0;
-    for group in order.chunk_by(|a, b| differences[*a].abs() == differences[*b].abs()) {
+    for group in order.chunk_by(|a, b| differences[*a].abs().total_cmp(&differences[*b].abs()).is_eq()) {
         let first = order.partition_point(|other| differences[*other].abs() < differences[group[0]].abs());
         for index in group {
             ranks[*index] = 2 * first + group.len() + 1;
