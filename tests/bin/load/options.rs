@@ -67,7 +67,7 @@ impl Storage {
 pub enum Sampler {
     /// Costs next to nothing: shows transport and storage.
     Random,
-    /// The default.
+    /// Thinks longer as the study grows.
     Tpe,
 }
 
