@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::place::Place;
 use crate::running::{Done, Running};
 
@@ -53,6 +55,21 @@ impl Place {
         let mut words = vec!["study", "create", "s", "--server", server, "--model", "m", "--space", "space.toml"];
         words.extend(more);
         self.run(&words).ok()
+    }
+
+    /// Kills the worker called `name` while it holds the lease of a trial. It is stopped while that is looked up, so
+    /// that it cannot let go meanwhile.
+    pub fn kill_at_work(&self, server: &str, worker: Running, name: &str) {
+        crate::until(&format!("worker `{name}` holds a trial"), || {
+            worker.signal(Signal::SIGSTOP);
+            let shown = self.run(&["worker", "show", name, "--server", server, "--format", "json"]).ok().json();
+            let holds = crate::trials::rows(&shown["jobs"]).iter().any(|job| job["kind"] == "trial");
+            if !holds {
+                worker.signal(Signal::SIGCONT);
+            }
+            holds.then_some(())
+        });
+        worker.kill();
     }
 
     /// Waits until study `s` is in `state`.

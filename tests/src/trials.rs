@@ -78,6 +78,12 @@ pub fn workers(trials: &[Value]) -> BTreeSet<String> {
     attempts.map(|attempt| attempt["worker"].as_str().expect("a worker").to_owned()).collect()
 }
 
+/// How many executions of `trials`, which have their attempts, were lost with their worker.
+pub fn lost_attempts(trials: &[Value]) -> usize {
+    let attempts = trials.iter().flat_map(|trial| rows(&trial["attempts"]));
+    attempts.filter(|attempt| attempt["state"] == "lost").count()
+}
+
 /// The elements of an array.
 pub fn rows(value: &Value) -> Vec<Value> {
     value.as_array().unwrap_or_else(|| panic!("no array: {value}")).clone()

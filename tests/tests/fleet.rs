@@ -1,7 +1,7 @@
 //! A coordinator and its workers as processes of their own: killed, restarted, drained, cut off.
 
 use fleetune_coordinator::storage::testing::PrivatePostgres;
-use fleetune_tests::trials::{rows, workers};
+use fleetune_tests::trials::{lost_attempts, rows, workers};
 use fleetune_tests::{Place, place, until};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -33,13 +33,15 @@ fn killed_worker_loses_no_trial() {
     let place = place!();
     place.script(&json!({"repetition_ms": 20, "journal": true}));
     let server = place.serve(PrivatePostgres::start().empty_database().as_str());
-    let (one, _other) = (place.start_worker(&server.url(), &[]), place.start_worker(&server.url(), &[]));
+    let one = place.start_worker(&server.url(), &["--name", "one"]);
+    let _other = place.start_worker(&server.url(), &["--name", "other"]);
     place.create_study(&server.url(), &BUDGET);
     until_begun(&place, 4);
     // Its lease ends after 30 s; the other one takes over its trial.
-    one.kill();
+    place.kill_at_work(&server.url(), one, "one");
     place.until_study_is(&server.url(), "finished");
-    place.assert_whole(&server.url(), 12);
+    let trials = place.assert_whole(&server.url(), 12);
+    assert_eq!((lost_attempts(&trials), workers(&trials).len()), (1, 2), "the killed one held no trial");
 }
 
 #[test]

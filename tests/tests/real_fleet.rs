@@ -1,7 +1,7 @@
 //! Coordinator, workers and llama.cpp, all of them real, killed in the middle.
 
 use fleetune_coordinator::storage::testing::PrivatePostgres;
-use fleetune_tests::trials::workers;
+use fleetune_tests::trials::{lost_attempts, workers};
 use fleetune_tests::{Place, place, until};
 
 /// Trials long enough to be at work when something is killed.
@@ -29,17 +29,18 @@ fn worker_and_coordinator_are_killed_and_every_trial_ends_once() {
     let storage = PrivatePostgres::start().empty_database();
     let server = place.serve(&storage);
     let (url, address) = (server.url(), server.address.clone());
-    let (one, mut other) = (place.start_worker(&url, &[]), place.start_worker(&url, &[]));
+    let one = place.start_worker(&url, &["--name", "one"]);
+    let mut other = place.start_worker(&url, &["--name", "other"]);
     create(&place, &url);
     until_at_work(&place, &url, 1);
-    one.kill();
+    place.kill_at_work(&url, one, "one");
     until_at_work(&place, &url, 2);
     server.kill();
     let _server = place.serve_at(&storage, &address);
     place.until_study_is(&url, "finished");
     let trials = place.assert_whole(&url, 6);
     assert!(other.is_running());
-    assert!(!workers(&trials).is_empty());
+    assert_eq!((lost_attempts(&trials), workers(&trials).len()), (1, 2), "the killed one held no trial");
     for trial in &trials {
         assert_eq!(trial["state"], "complete", "{trial}");
         assert!(trial["values"][0].as_f64() > Some(0.0), "{trial}");
