@@ -147,13 +147,13 @@ pub enum SamplerConfig {
     /// Bayesian optimisation by Gaussian processes; what suits better where that does not: the tree-structured Parzen
     /// estimator for many trials or parameters, a grid for spaces no larger than the budget, NSGA-II for several
     /// objectives.
+    #[default]
     Auto,
     /// Uniform over the allowed configurations.
     Random,
     /// Every combination of a finite space once, in an order shuffled by the seed.
     Grid,
     /// Multivariate tree-structured Parzen estimator with constant liar.
-    #[default]
     Tpe,
     /// Optuna 5.0's own tree-structured Parzen estimator.
     #[serde(rename = "tpe-optuna5")]

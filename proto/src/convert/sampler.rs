@@ -106,6 +106,12 @@ mod tests {
     }
 
     #[test]
+    fn unnamed_sampler_is_auto() {
+        assert_eq!(sampler(None).unwrap(), SamplerConfig::Auto);
+        assert_eq!(sampler(Some(v1::Sampler::default())).unwrap(), SamplerConfig::Auto);
+    }
+
+    #[test]
     fn options_go_with_their_sampler_alone() {
         let read = |name: &str, options: v1::TpeOptuna5| {
             sampler(Some(v1::Sampler { name: name.to_owned(), tpe_optuna5: Some(options) }))
