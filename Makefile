@@ -16,6 +16,8 @@ RUNNER := $(RUNNER_DIR)/release/fleetune-runner
 PYTHON_DIR := $(TARGET_DIR)/python
 # And with those of what `make bench ARGS=--rival` compares with.
 RIVAL_DIR := $(TARGET_DIR)/bench-python
+# And with those of `make bench-samplers`.
+SAMPLERS_DIR := $(TARGET_DIR)/bench-samplers-python
 
 # Back end of the engine: cuda, vulkan, rocm, or empty for the CPU alone.
 ifeq ($(origin RUNNER_FEATURES),undefined)
@@ -52,7 +54,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival packages runner tune test lint fmt bench bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test lint fmt bench bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +76,10 @@ setup-tests: setup
 setup-rival:
 	@scripts/setup.sh tests
 	@$(call python-in,$(RIVAL_DIR),tests/python/bench-requirements.txt)
+
+setup-samplers:
+	@scripts/setup.sh tests
+	@$(call python-in,$(SAMPLERS_DIR),tests/python/bench_samplers/requirements.txt)
 
 tune: setup ## Tune llama.cpp for MODEL=file.gguf on this machine (ARGS="..." go to `fleetune tune`)
 	@cargo build --release $(LOCKED) -p fleetune-cli
@@ -119,6 +125,13 @@ bench: packages $(if $(findstring --rival,$(ARGS)),setup-rival) ## Load a coordi
 	cargo build --release $(LOCKED) -p fleetune-cli
 	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
 	@"$(TARGET_DIR)/release/fleetune-load" $(ARGS)
+
+# All options: tests/python/bench_samplers/__main__.py. FLEETUNE=path measures another build than this one.
+bench-samplers: export FLEETUNE ?= $(TARGET_DIR)/release/fleetune
+bench-samplers: export OUT ?= $(TARGET_DIR)/bench-samplers
+bench-samplers: packages setup-samplers ## Compare our samplers with Optuna's, for hours (SUITES= SAMPLERS= SEEDS= PARALLEL= PROBLEMS=, LATENCY_ONLY=1)
+	@[ "$(origin FLEETUNE)" != file ] || cargo build --release $(LOCKED) -p fleetune-cli
+	@nice -n 10 "$(SAMPLERS_DIR)/bin/python" tests/python/bench_samplers
 
 bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
 	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"
