@@ -18,7 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-FIELDS = ("suite", "problem", "sampler", "parallel", "seed", "program", "failed", "found")
+# Distances are from the optimum, in units of the distance of a median random feasible point, at each checkpoint.
+FIELDS = ("suite", "problem", "sampler", "parallel", "seed", "program", "failed", "distances")
 # Its searches take minutes; it is run on fewer seeds, and only on request.
 SLOW, SLOW_SEEDS = ("optuna-gp",), 2
 OPTIONS = """\
@@ -177,7 +178,7 @@ def execute(cells, done, file, program, program_of, out, budget):
                     suite, problem, sampler, parallel, seed = cell
                     done[cell] = {"suite": suite, "problem": problem, "sampler": sampler, "parallel": parallel}
                     done[cell] |= {"seed": seed, "program": program_of(sampler), "failed": failed}
-                    done[cell]["found"] = " ".join(f"{score:.4f}" for score in found)
+                    done[cell]["distances"] = " ".join(f"{distance:.4g}" for distance in found)
                     writer.writerow(done[cell])
                     opened.flush()
                 spent = time.monotonic() - begin

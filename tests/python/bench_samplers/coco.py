@@ -1,7 +1,6 @@
 """The functions of COCO, from the package coco-experiment, in five dimensions.
 
-A seed is an instance: the same function elsewhere, turned otherwise. Scores are of the logarithm of the distance to the
-optimum; four powers of ten below that of a median random point is a 1.
+A seed is an instance: the same function elsewhere, turned otherwise.
 """
 
 import os
@@ -13,7 +12,6 @@ import numpy as np
 from space import Outcome, Problem, integer, real
 
 DIMENSION = 5
-DECADES = 4.0
 # Of the 24: two or more of each of COCO's five groups.
 BBOB = (1, 2, 3, 5, 6, 7, 8, 10, 12, 14, 15, 17, 19, 20, 21, 23)
 # Each noiseless function that they are made of but one (116 to 118 are of none), each kind of noise.
@@ -110,5 +108,4 @@ def problem(suite, name, seed):
         default,
         noisy=suite == "bbob-noisy",
         constraints=seen.number_of_constraints,
-        decades=DECADES,
     )

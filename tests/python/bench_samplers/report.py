@@ -17,7 +17,7 @@ def collect(rows):
     """Scores and failures by (suite, parallel), sampler, (problem, seed)."""
     cells = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        scores = np.array([float(value) for value in row["found"].split()])
+        scores = score.of_distance(row["suite"], np.array([float(value) for value in row["distances"].split()]))
         group = cells[row["suite"], int(row["parallel"])][row["sampler"]]
         group[row["problem"], int(row["seed"])] = (scores, int(row["failed"]))
     for samplers in cells.values():

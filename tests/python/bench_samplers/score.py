@@ -1,8 +1,18 @@
-"""Means of scores with their uncertainty."""
+"""Scores, and their means with their uncertainty."""
 
 import numpy as np
 
+# Below a median random point's distance to COCO's optima, in powers of ten, is a score of 1.
+DECADES = 6.0
+
 DRAWS = 2_000
+
+
+def of_distance(suite, distance):
+    """0 for a median random feasible point or worse, 1 for the optimum; of COCO's by the logarithm of the distance."""
+    if not suite.startswith("bbob"):
+        return np.clip(1.0 - distance, 0.0, 1.0)
+    return np.clip(-np.log10(np.maximum(distance, 10.0**-DECADES)) / DECADES, 0.0, 1.0)
 
 
 def mean_with_interval(scores):

@@ -18,7 +18,7 @@ def stream(*words):
 
 
 def run(cell, connect, cache, budget):
-    """One search; what its answer is worth at each checkpoint, and how many trials failed."""
+    """One search; how far from the optimum its answer is at each checkpoint, and how many trials failed."""
     suite, name, sampler, parallel, seed = cell
     problem = suites.problem(suite, name, seed, cache)
     study = connect(problem, sampler, stream(suite, name, seed), budget)
@@ -38,7 +38,7 @@ def run(cell, connect, cache, budget):
                 if told in checkpoints:
                     # With noise, the best that was seen is not always what a program would use.
                     answer = (study.answer() if problem.noisy else None) or best_params
-                    found.append(problem.score(problem.truth(answer)) if answer else 0.0)
+                    found.append(problem.distance(problem.truth(answer) if answer else None))
         return failed, found
     finally:
         study.close()

@@ -73,8 +73,7 @@ class Problem:
     """One function to search.
 
     `measure(params, rng)` is what a search sees, `truth(params)` the same without noise. `median` and `optimum` are the
-    values of the scores 0 and 1; `decades`: the score is that of the logarithm of the distance, 1 being so many
-    powers of ten below the median's.
+    values of the scores 0 and 1.
     """
 
     suite: str
@@ -89,20 +88,14 @@ class Problem:
     noisy: bool = False
     fails: bool = False
     constraints: int = 0
-    decades: float | None = None
     extra: dict = field(default_factory=dict)
 
     def better(self, a, b):
         return a > b if self.maximize else a < b
 
-    def score(self, value):
-        """Of the best that was found; 0 for nothing and for what is worse than the median."""
-        if value is None or not math.isfinite(value):
-            return 0.0
-        reach = abs(self.optimum - self.median)
+    def distance(self, value):
+        """From the optimum, in units of the distance of the median; infinite for nothing."""
+        if value is None:
+            return math.inf
         left = (self.optimum - value) if self.maximize else (value - self.optimum)
-        if self.decades is None:
-            return min(1.0, max(0.0, 1.0 - left / reach))
-        if left <= reach * 10.0**-self.decades:
-            return 1.0
-        return max(0.0, math.log10(reach / left) / self.decades)
+        return max(0.0, left) / abs(self.optimum - self.median)
