@@ -128,10 +128,14 @@ def main():
     file = out / "results.csv"
     budget = int(os.environ.get("BUDGET") or 100)
     if os.environ.get("REPORT_ONLY"):
+        if not file.exists():
+            raise SystemExit(f"error: there are no results in {out}; run without REPORT_ONLY first, or name another OUT")
         with open(file, newline="") as opened:
             print(report.write(list(csv.DictReader(opened)), out))
         return 0
 
+    if not program.is_file():
+        raise SystemExit(f"error: there is no program at {program}; build it (cargo build --release), or set FLEETUNE")
     build = hashlib.sha256(program.read_bytes()).hexdigest()[:12]
 
     def program_of(sampler):

@@ -122,7 +122,7 @@ def write(rows, out):
         groups.append(group)
         columns = len(group["samplers"][order[0]]["mean"])
         at_once = "one trial at a time" if parallel == 1 else f"{parallel} at once"
-        lines += [f"### {suite}, {at_once} ({len(names)} problems)", "", *table(group, order, columns), ""]
+        lines += [f"### {suite}, {at_once} ({len(names)} problem{'s' if len(names) > 1 else ''})", "", *table(group, order, columns), ""]
         lines += [f"By problem, after {CHECKPOINTS[columns - 1]} trials:", ""]
         lines += [f"| problem | {' | '.join(order)} |", "|---" * (len(order) + 1) + "|"]
         for problem, scores in group["problems"].items():
