@@ -1,8 +1,8 @@
 //! What one parameter may be: a float range, an integer range or a list of choices.
 //!
-//! A value of one of these types is valid: constructors check, fields are private, and deserialising goes through the
-//! same checks. The JSON form is Optuna's, so that one text serves storage, wire and Python clients. Drawing random
-//! values is the sampler's business.
+//! A value of one of these types is valid: constructors check, fields are private, and deserialising goes through
+//! checks. The JSON form is Optuna's, so that one text serves storage, wire and Python clients; it admits all that
+//! Optuna does, such as a choice that appears twice. Drawing random values is the sampler's business.
 
 use std::fmt;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod error;
 mod json;
+pub mod python;
 #[cfg(test)]
 mod tests;
 
@@ -162,8 +163,16 @@ impl IntRange {
         if let Some(bad) = [low, high, step].into_iter().find(|bound| bound.unsigned_abs() > MAX_INT.unsigned_abs()) {
             return Err(DistributionError::TooLarge(bad));
         }
+        Self::foreign(low, high, step, log)
+    }
+
+    /// As [`Self::lenient`], with integers of any size: what clients of Optuna may send.
+    fn foreign(low: i64, high: i64, step: i64, log: bool) -> Result<Self, DistributionError> {
         if low > high {
             return Err(DistributionError::Reversed { low: low.into(), high: high.into() });
+        }
+        if high.checked_sub(low).is_none() {
+            return Err(DistributionError::TooLarge(high));
         }
         if step < 1 {
             return Err(DistributionError::Step(step.into()));
@@ -233,6 +242,11 @@ impl Choices {
         Ok(Self(choices))
     }
 
+    /// At least one choice of any kind, as clients of Optuna may send: also NaN, infinities, and a choice twice.
+    fn foreign(choices: Vec<Value>) -> Result<Self, DistributionError> {
+        if choices.is_empty() { Err(DistributionError::NoChoices) } else { Ok(Self(choices)) }
+    }
+
     /// The choices in order.
     pub fn as_slice(&self) -> &[Value] {
         &self.0
@@ -264,7 +278,25 @@ impl Distribution {
         json::lenient(text)
     }
 
-    /// Optuna's JSON text of this distribution.
+    /// Optuna's JSON text of this distribution, with the tokens that only Python writes where a choice is not finite.
+    pub fn to_optuna_json(&self) -> String {
+        json::python(self)
+    }
+
+    /// Whether Optuna takes both for one parameter of a study: the same kind, the same `log`, and for categoricals the
+    /// same choices in the same order, compared as Python does. Ranges and steps may differ.
+    pub fn is_compatible(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Float(a), Self::Float(b)) => a.log == b.log,
+            (Self::Int(a), Self::Int(b)) => a.log == b.log,
+            (Self::Categorical(a), Self::Categorical(b)) => {
+                a.0.len() == b.0.len() && a.0.iter().zip(&b.0).all(|(a, b)| a.equals_in_python(b))
+            }
+            (Self::Float(_) | Self::Int(_) | Self::Categorical(_), _) => false,
+        }
+    }
+
+    /// JSON text of this distribution; Optuna's where every choice is finite.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain data with string keys always has a JSON text")
     }

@@ -50,6 +50,23 @@ impl Value {
         }
     }
 
+    /// Whether Python calls them equal (`1 == 1.0 == True`), two NaNs too, which Optuna takes for one choice.
+    #[expect(clippy::float_cmp, reason = "Python's equality is exact")]
+    pub fn equals_in_python(&self, other: &Self) -> bool {
+        let number = |value: &Self| match value {
+            Self::Bool(bool) => Some(f64::from(u8::from(*bool))),
+            Self::Int(_) | Self::Float(_) => value.as_f64(),
+            Self::Null | Self::Text(_) => None,
+        };
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a == b,
+            _ => match (number(self), number(other)) {
+                (Some(a), Some(b)) => a == b || (a.is_nan() && b.is_nan()),
+                _ => self == other,
+            },
+        }
+    }
+
     /// Reads a value from a command line: `null`, `true`, `12`, `0.5`, else text.
     pub fn from_cli(text: &str) -> Self {
         if text == "null" {

@@ -43,7 +43,6 @@ fn reading_checks() {
         r#"{"name":"IntDistribution","attributes":{"log":true,"step":1,"low":0,"high":10}}"#,
         r#"{"name":"FloatDistribution","attributes":{"step":null,"low":2.0,"high":1.0,"log":false}}"#,
         r#"{"name":"CategoricalDistribution","attributes":{"choices":[]}}"#,
-        r#"{"name":"CategoricalDistribution","attributes":{"choices":[1,1]}}"#,
         r#"{"name":"NoDistribution","attributes":{}}"#,
     ] {
         assert!(serde_json::from_str::<Distribution>(bad).is_err(), "{bad}");
@@ -133,4 +132,44 @@ fn one_line_for_people() {
     assert_eq!(int(32, 4096, 32).to_string(), "int 32..4096 step 32");
     assert_eq!(Distribution::Float(FloatRange::new(0.1, 2.0, None, true).unwrap()).to_string(), "float 0.1..2.0 log");
     assert_eq!(choices(&["off".into(), "on".into()]).to_string(), "{off, on}");
+}
+
+#[test]
+fn what_optuna_allows_survives() {
+    for text in [
+        r#"{"name":"CategoricalDistribution","attributes":{"choices":[1,1]}}"#,
+        r#"{"name":"CategoricalDistribution","attributes":{"choices":[NaN,-Infinity,Infinity,"NaN",null]}}"#,
+        r#"{"name":"CategoricalDistribution","attributes":{"choices":["a\"NaN",1e-7,9007199254740993]}}"#,
+        r#"{"name":"IntDistribution","attributes":{"log":false,"step":1,"low":0,"high":9223372036854775807}}"#,
+    ] {
+        let distribution = Distribution::from_optuna_json(text).unwrap();
+        assert_eq!(distribution.to_optuna_json(), text);
+        let stored: Distribution = serde_json::from_str(&distribution.to_json()).unwrap();
+        assert_eq!(stored.to_optuna_json(), text);
+    }
+    for bad in [
+        r#"{"name":"CategoricalDistribution","attributes":{"choices":[18446744073709551616]}}"#,
+        r#"{"name":"CategoricalDistribution","attributes":{"choices":[[1]]}}"#,
+        r#"{"name":"FloatDistribution","attributes":{"step":null,"low":NaN,"high":1.0,"log":false}}"#,
+        "NaN",
+        "{",
+    ] {
+        assert!(Distribution::from_optuna_json(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn compatible_is_what_python_calls_equal() {
+    let list = |text: &str| {
+        let text = format!(r#"{{"name":"CategoricalDistribution","attributes":{{"choices":[{text}]}}}}"#);
+        Distribution::from_optuna_json(&text).unwrap()
+    };
+    assert!(list("1, NaN, null").is_compatible(&list("true, NaN, null")));
+    assert!(list("1").is_compatible(&list("1.0")));
+    assert!(!list("1, 2").is_compatible(&list("2, 1")));
+    assert!(!list("1").is_compatible(&list("\"1\"")));
+    assert!(float(0.0, 1.0, None).is_compatible(&float(5.0, 7.0, Some(0.5))));
+    assert!(!float(1.0, 2.0, None).is_compatible(&int(1, 2, 1)));
+    let log = Distribution::Int(IntRange::new(1, 2, 1, true).unwrap());
+    assert!(!int(1, 2, 1).is_compatible(&log));
 }
