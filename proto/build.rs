@@ -7,10 +7,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleetune/v1/study.proto",
         "fleetune/v1/worker.proto",
         "fleetune/v1/fleet.proto",
+        "optuna/storage.proto",
     ])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().btree_map(".").compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        // Ended trials are kept encoded and sent as they are.
+        .extern_path(".optuna.GetTrialReply", "crate::encoded::Reply")
+        .extern_path(".optuna.GetTrialsReply", "crate::encoded::Replies")
+        .compile_fds(compiler.file_descriptor_set())?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())
 }

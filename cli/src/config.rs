@@ -15,7 +15,7 @@ pub const DEFAULT_FILE: &str = include_str!("default.toml");
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key, in the order of the default file, with its environment variable.
-pub const KEYS: [(&str, &str); 15] = [
+pub const KEYS: [(&str, &str); 16] = [
     ("server", "FLEETUNE_SERVER"),
     ("storage", "FLEETUNE_STORAGE"),
     ("format", "FLEETUNE_FORMAT"),
@@ -30,6 +30,7 @@ pub const KEYS: [(&str, &str); 15] = [
     ("tune.seed", "FLEETUNE_SEED"),
     ("tune.timeout_per_trial", "FLEETUNE_TIMEOUT_PER_TRIAL"),
     ("serve.listen", "FLEETUNE_LISTEN"),
+    ("serve.optuna_times", "FLEETUNE_OPTUNA_TIMES"),
     ("worker.models", "FLEETUNE_MODELS"),
 ];
 
@@ -83,6 +84,8 @@ pub struct TuneConfig {
 pub struct ServeConfig {
     /// Where to listen.
     pub listen: String,
+    /// How times are written for Optuna clients: `local` or `iso`.
+    pub optuna_times: String,
 }
 
 /// Defaults of `worker run`.
@@ -109,7 +112,7 @@ impl Default for Config {
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7700".to_owned() }
+        Self { listen: "127.0.0.1:7700".to_owned(), optuna_times: "local".to_owned() }
     }
 }
 

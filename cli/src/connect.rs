@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fleetune_coordinator::Coordinator;
-use fleetune_coordinator::scheduler::EngineOptions;
+use fleetune_coordinator::scheduler::{EngineOptions, OptunaTimes};
 use fleetune_coordinator::storage::StoreError;
 use fleetune_coordinator::transport;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,18 @@ async fn open(config: &Config) -> CliResult<Connection> {
 /// A coordinator over the configured storage; it works until `stop` is cancelled.
 pub async fn start_coordinator(config: &Config, stop: CancellationToken) -> CliResult<Coordinator> {
     let storage = storage_url(config)?;
-    Coordinator::start(&storage, EngineOptions::default(), stop).await.map_err(|error| refused(&storage, &error))
+    let optuna_times = match config.serve.optuna_times.as_str() {
+        "local" => OptunaTimes::Local,
+        "iso" => OptunaTimes::Iso,
+        other => {
+            return Err(CliError::new(Exit::Usage, format!("`serve.optuna_times` is `{other}`"))
+                .because("it is none of its values")
+                .hint("set it to `local` or `iso`"));
+        }
+    };
+    Coordinator::start(&storage, EngineOptions { optuna_times, ..EngineOptions::default() }, stop)
+        .await
+        .map_err(|error| refused(&storage, &error))
 }
 
 async fn dial(server: &str) -> CliResult<Connection> {

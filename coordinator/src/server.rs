@@ -12,6 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use fleetune_proto::optuna::storage_service_server::SERVICE_NAME as OPTUNA;
 use fleetune_proto::v1::fleet_service_server::SERVICE_NAME as FLEET;
 use fleetune_proto::v1::study_service_server::SERVICE_NAME as STUDY;
 use fleetune_proto::v1::worker_service_server::SERVICE_NAME as WORKER;
@@ -131,7 +132,7 @@ impl Server {
 }
 
 /// What health is told of; "" is the server as a whole.
-const SERVICES: [&str; 4] = ["", STUDY, WORKER, FLEET];
+const SERVICES: [&str; 5] = ["", STUDY, WORKER, FLEET, OPTUNA];
 
 /// Tells everyone who watches health that it is over, and ends those streams: they would hold up the end.
 async fn leave(mut health: HealthReporter) {

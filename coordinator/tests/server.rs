@@ -141,12 +141,12 @@ async fn an_unknown_service_is_unimplemented() {
     let running = start().await;
     let mut client = tonic::client::Grpc::new(running.channel.clone());
     client.ready().await.unwrap();
-    let path = "/optuna.StorageService/GetTrial".parse().unwrap();
+    let path = "/fleetune.v9.NoService/NoCall".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<v1::GetStudyRequest, v1::GetStudyResponse>::default();
     let refused = client.unary(tonic::Request::new(v1::GetStudyRequest::default()), path, codec).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
-    assert!(refused.message().contains("`/optuna.StorageService/GetTrial`"), "{refused}");
+    assert!(refused.message().contains("`/fleetune.v9.NoService/NoCall`"), "{refused}");
     running.stop().await.unwrap();
 }
 

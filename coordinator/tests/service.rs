@@ -8,6 +8,7 @@ mod service {
     pub mod harness;
     pub mod lease;
     pub mod machine;
+    pub mod optuna;
     pub mod replicas;
     pub mod word;
     pub mod worker;

@@ -4,6 +4,7 @@ mod storage {
     pub mod claims;
     pub mod comparisons;
     pub mod durability;
+    pub mod foreign;
     pub mod harness;
     pub mod model;
     pub mod opening;
@@ -128,6 +129,14 @@ conformance! {
         a_comparison_may_end_with_the_search_going_on
         leaving_confirming_closes_the_comparison
         a_lost_comparison_is_refused;
+    foreign:
+        a_client_writes_its_trial_fact_by_fact
+        a_trial_is_brought_whole
+        marks_are_those_above_an_id_and_those_named
+        a_queue_entry_goes_to_one_client
+        a_held_trial_may_go_back_into_the_queue
+        an_incompatible_parameter_leaves_nothing
+        ended_and_leased_trials_refuse_clients;
     durability:
         a_restart_finds_everything
         another_store_catches_up_by_revision

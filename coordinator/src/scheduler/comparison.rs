@@ -82,7 +82,9 @@ pub fn baseline(history: &History, ranked: &[TrialNumber]) -> Option<TrialNumber
 pub fn spec(record: &StudyRecord, history: &History) -> Option<Spec> {
     let benchmark = record.config.benchmark.as_ref().filter(|benchmark| benchmark.confirm)?;
     let direction = benchmark.objective.direction();
-    let ranked = ranking(history, direction);
+    let mut ranked = ranking(history, direction);
+    // What clients tried outside of the space cannot be measured again.
+    ranked.retain(|&number| history.fits(number));
     let baseline = baseline(history, &ranked);
     let candidate = |number: TrialNumber| {
         let params = history.params(number)?.clone();

@@ -10,6 +10,7 @@ use fleetune_core::{LeaseToken, Params, StudyId, StudyState, Timestamp, TrialNum
 use tokio::sync::{Mutex, watch};
 
 use super::error::EngineError;
+use super::foreign::OptunaTimes;
 use super::history::TrialCounts;
 use super::live::{LiveStudy, MAX_CONFLICTS, Verification};
 use super::obstacle::Staffing;
@@ -40,6 +41,8 @@ pub struct EngineOptions {
     pub max_attempts: u32,
     /// How often changes by other processes are looked for, unless the database tells of them.
     pub poll_every: Duration,
+    /// How times are written for clients of Optuna's protocol.
+    pub optuna_times: OptunaTimes,
 }
 
 impl Default for EngineOptions {
@@ -49,6 +52,7 @@ impl Default for EngineOptions {
             heartbeat_every: Duration::from_secs(5),
             max_attempts: 3,
             poll_every: Duration::from_millis(500),
+            optuna_times: OptunaTimes::Local,
         }
     }
 }
@@ -187,6 +191,11 @@ impl Engine {
         Ok(Arc::clone(all.entry(id).or_insert(loaded)))
     }
 
+    /// Drops a study from memory.
+    pub(super) async fn forget(&self, id: StudyId) {
+        self.live.lock().await.remove(&id);
+    }
+
     /// Creates a study.
     pub async fn create_study(
         &self,
@@ -317,7 +326,7 @@ impl Engine {
             return Err(EngineError::StillRunning { name: name.to_owned(), running: summary.counts.running });
         }
         self.store.delete_study(summary.record.id).await?;
-        self.live.lock().await.remove(&summary.record.id);
+        self.forget(summary.record.id).await;
         self.changed();
         Ok(())
     }

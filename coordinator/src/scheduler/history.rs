@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fleetune_core::measurement::Summary;
 use fleetune_core::workload::running_median;
-use fleetune_core::{FailKind, Params, Revision, TrialNumber, TrialState, Turn};
+use fleetune_core::{FailKind, Params, Revision, SearchSpace, TrialNumber, TrialState, Turn};
 use fleetune_sampler::pruner::{Candidate, Field};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
@@ -66,6 +66,8 @@ pub struct TrialCounts {
 pub struct History {
     steps: StepKind,
     repetitions: u32,
+    objectives: usize,
+    space: Option<SearchSpace>,
     state: Vec<TrialState>,
     origin: Vec<Origin>,
     fail: Vec<Option<FailKind>>,
@@ -73,6 +75,10 @@ pub struct History {
     constraints: Vec<Vec<f64>>,
     seconds: Vec<f64>,
     turn: Vec<Option<Turn>>,
+    /// Suggested by a sampler of ours. Otherwise its parameters count when it ends.
+    sampled: Vec<bool>,
+    /// Its parameters, or what it fixes while it waits, are such as the space has.
+    fits: Vec<bool>,
     started: Vec<Option<Revision>>,
     ended: Vec<Option<Revision>>,
     params: Vec<Arc<Params>>,
@@ -91,6 +97,8 @@ impl History {
         Self {
             steps,
             repetitions,
+            objectives: 1,
+            space: None,
             state: Vec::new(),
             origin: Vec::new(),
             fail: Vec::new(),
@@ -98,6 +106,8 @@ impl History {
             constraints: Vec::new(),
             seconds: Vec::new(),
             turn: Vec::new(),
+            sampled: Vec::new(),
+            fits: Vec::new(),
             started: Vec::new(),
             ended: Vec::new(),
             params: Vec::new(),
@@ -108,6 +118,14 @@ impl History {
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
         }
+    }
+
+    /// Trials that other programs sampled must fit `space`, and bring a value for each of `objectives`, to count.
+    #[must_use]
+    pub fn of(mut self, space: Option<SearchSpace>, objectives: usize) -> Self {
+        self.space = space;
+        self.objectives = objectives;
+        self
     }
 
     /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
@@ -121,6 +139,7 @@ impl History {
             let row = self.place(&trial);
             if let Some(started) = trial.started_revision
                 && started > known
+                && self.sampled[row]
             {
                 let turn = trial.turn.unwrap_or_default();
                 let params = self.params[row].as_ref().clone();
@@ -129,6 +148,7 @@ impl History {
             if let Some(ended) = trial.ended_revision
                 && ended > known
                 && trial.turn.is_some()
+                && self.fits[row]
             {
                 events.push((ended, 1, Event::Ended(self.ended_event(trial.number))));
             }
@@ -147,6 +167,8 @@ impl History {
             self.constraints.push(Vec::new());
             self.seconds.push(0.0);
             self.turn.push(None);
+            self.sampled.push(false);
+            self.fits.push(true);
             self.started.push(None);
             self.ended.push(None);
             self.params.push(Arc::default());
@@ -161,11 +183,17 @@ impl History {
         self.values[row].clone_from(&trial.values);
         self.constraints[row].clone_from(&trial.constraints);
         self.seconds[row] = trial.seconds;
+        if let Some(before) = self.turn[row].filter(|_| trial.turn.is_none()) {
+            // It was put back into the queue.
+            self.running.remove(&before);
+        }
         self.turn[row] = trial.turn;
+        self.sampled[row] = trial.seen.is_some();
         self.started[row] = trial.started_revision;
         self.ended[row] = trial.ended_revision;
         self.params[row] = Arc::new(external(&trial.params));
         self.fixed[row] = Arc::new(trial.fixed.clone());
+        self.fits[row] = self.sampled[row] || self.space.as_ref().is_none_or(|space| self.fit(space, trial.state, row));
         self.reported[row] = (self.steps == StepKind::Repetitions).then(|| trial.steps.clone());
         self.series[row] = self.steps.series(&trial.steps);
         self.standard_error[row] = self.steps.standard_error(&trial.steps);
@@ -184,14 +212,26 @@ impl History {
         row
     }
 
+    /// Whether a trial that no sampler of ours suggested is one that could have been.
+    fn fit(&self, space: &SearchSpace, state: TrialState, row: usize) -> bool {
+        match state {
+            TrialState::Waiting if self.origin[row] != Origin::Enqueued => true,
+            TrialState::Waiting => space.check_fixed(&self.fixed[row]).is_ok_and(|fixed| fixed == *self.fixed[row]),
+            TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+                space.check(&self.params[row]).is_ok()
+            }
+        }
+    }
+
     fn ended_event(&self, number: TrialNumber) -> Ended {
         let row = row(number);
         let outcome = match self.state[row] {
+            TrialState::Complete if !self.is_ranked(row) => Outcome::Failed { kind: FailKind::NonFinite },
             TrialState::Complete => {
                 Outcome::Complete { values: self.values[row].clone(), constraints: self.constraints[row].clone() }
             }
             TrialState::Pruned => Outcome::Pruned {
-                value: self.values[row].first().copied(),
+                value: self.values[row].first().copied().filter(|value| value.is_finite()),
                 last_step: self.series[row].last().map(|&(step, _)| step),
                 constraints: self.constraints[row].clone(),
             },
@@ -203,7 +243,7 @@ impl History {
             number,
             params: self.params[row].as_ref().clone(),
             outcome,
-            series: self.series[row].clone(),
+            series: self.series[row].iter().copied().filter(|(_, value)| !value.is_nan()).collect(),
             repetitions_planned: self.repetitions,
             standard_error: self.standard_error[row],
             seconds: self.seconds[row],
@@ -237,13 +277,19 @@ impl History {
 
     /// Numbers of queue entries, lowest first.
     pub fn waiting(&self) -> impl Iterator<Item = TrialNumber> + '_ {
-        self.waiting.iter().copied()
+        self.waiting.iter().copied().filter(|&number| self.fits[row(number)])
     }
 
-    /// Running trials, by turn.
+    /// Whether the parameters of a trial are such as the space has.
+    pub fn fits(&self, number: TrialNumber) -> bool {
+        self.fits.get(row(number)).is_some_and(|&fits| fits)
+    }
+
+    /// Running trials that a sampler of ours suggested, by turn.
     pub fn running(&self) -> Vec<Running> {
         self.running
             .iter()
+            .filter(|&(_, &number)| self.sampled[row(number)])
             .map(|(&turn, &number)| Running { turn, number, params: self.params[row(number)].as_ref().clone() })
             .collect()
     }
@@ -300,6 +346,12 @@ impl History {
         }
     }
 
+    /// Whether a completed trial has the values that a comparison needs.
+    fn is_ranked(&self, row: usize) -> bool {
+        let values = &self.values[row];
+        values.len() == self.objectives && values.iter().all(|value| value.is_finite())
+    }
+
     fn is_feasible(&self, row: usize) -> bool {
         self.constraints[row].iter().all(|&constraint| constraint <= 0.0)
     }
@@ -308,7 +360,7 @@ impl History {
     pub fn feasible(&self) -> impl Iterator<Item = (TrialNumber, f64)> + '_ {
         (0..self.len()).filter_map(|row| {
             let value = *self.values[row].first()?;
-            (self.state[row] == TrialState::Complete && self.is_feasible(row))
+            (self.state[row] == TrialState::Complete && self.is_feasible(row) && !value.is_nan())
                 .then_some((TrialNumber(row as i64), value))
         })
     }
@@ -328,7 +380,7 @@ impl History {
             .filter_map(|row| {
                 let own = self.turn[row]?;
                 let open = self.ended[row].is_none_or(|ended| ended > seen);
-                (own < turn && open).then(|| Running {
+                (own < turn && open && self.sampled[row]).then(|| Running {
                     turn: own,
                     number: TrialNumber(row as i64),
                     params: self.params[row].as_ref().clone(),

@@ -364,10 +364,11 @@ fn suggest(sampler: &dyn Sampler, seed: u64, ask: &Ask<'_>) -> Result<Params, St
 }
 
 fn empty_history(config: &StudyConfig) -> History {
-    match &config.benchmark {
+    let history = match &config.benchmark {
         Some(benchmark) => History::new(StepKind::Repetitions, benchmark.workload.repetitions),
         None => History::new(StepKind::Curve, 1),
-    }
+    };
+    history.of(config.space.clone(), config.directions.len())
 }
 
 fn new_sampler(record: &StudyRecord) -> Result<Option<Box<dyn Sampler>>, EngineError> {

@@ -73,7 +73,7 @@ fn store(error: &StoreError) -> Status {
     let message = error.to_string();
     let (code, reason) = match error {
         StoreError::StudyNotFound(_) => (Code::NotFound, Reason::StudyNotFound),
-        StoreError::TrialNotFound { .. } => (Code::NotFound, Reason::TrialNotFound),
+        StoreError::TrialNotFound { .. } | StoreError::NoTrialOfId(_) => (Code::NotFound, Reason::TrialNotFound),
         StoreError::JobNotFound(_) => (Code::NotFound, Reason::JobNotFound),
         StoreError::WorkerNotFound(_) => (Code::NotFound, Reason::WorkerUnknown),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
@@ -89,7 +89,9 @@ fn store(error: &StoreError) -> Status {
         StoreError::TrialEnded { .. } | StoreError::JobEnded(_) | StoreError::RoundTaken { .. } => {
             (Code::FailedPrecondition, Reason::TrialEnded)
         }
-        StoreError::TooLarge { .. } => (Code::InvalidArgument, Reason::InvalidArgument),
+        StoreError::TooLarge { .. } | StoreError::Incompatible { .. } => {
+            (Code::InvalidArgument, Reason::InvalidArgument)
+        }
     };
     let hint = match error {
         StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),

@@ -48,12 +48,20 @@ impl Distributions {
 
     /// Takes note of a distribution read from a row that another transaction committed.
     pub fn loaded(&self, study: StudyId, id: i64, body: String) -> Result<(), StoreError> {
-        let distribution = serde_json::from_str::<Distribution>(&body)
-            .map_err(|error| StoreError::Corrupt { what: format!("distribution {id}"), why: error.to_string() })?;
+        let distribution = parse(id, &body)?;
         let mut known = self.cache.known.write().unwrap_or_else(PoisonError::into_inner);
         known.by_id.entry(id).or_insert_with(|| Arc::new(distribution));
         known.by_body.insert((study, body), id);
         Ok(())
+    }
+
+    /// The distribution `id`, whose JSON is `body`. Read anew unless it is known.
+    pub fn read(&self, id: i64, body: &str) -> Result<Arc<Distribution>, StoreError> {
+        let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
+        match known.by_id.get(&id) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => parse(id, body).map(Arc::new),
+        }
     }
 
     /// Shares what this transaction inserted; called after its commit.
@@ -90,6 +98,11 @@ impl Distributions {
         }
         Ok(params)
     }
+}
+
+fn parse(id: i64, body: &str) -> Result<Distribution, StoreError> {
+    serde_json::from_str(body)
+        .map_err(|error| StoreError::Corrupt { what: format!("distribution {id}"), why: error.to_string() })
 }
 
 /// A packed column of `params`; `ids` in their order.

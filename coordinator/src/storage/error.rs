@@ -1,6 +1,6 @@
 //! What can go wrong behind the storage trait, in the domain's words.
 
-use fleetune_core::{Attempt, JobId, StudyId, StudyState, TrialNumber, TrialState, Turn};
+use fleetune_core::{Attempt, JobId, StudyId, StudyState, TrialId, TrialNumber, TrialState, Turn};
 
 /// Why storage refused or failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -15,6 +15,19 @@ pub enum StoreError {
         study: StudyId,
         /// The number asked for.
         number: TrialNumber,
+    },
+    /// No trial of that id.
+    #[error("there is no trial of id {0}")]
+    NoTrialOfId(TrialId),
+    /// A parameter that the study knows as something else.
+    #[error("parameter `{name}` is {known} in this study, which does not go with {given}")]
+    Incompatible {
+        /// The parameter.
+        name: String,
+        /// What the study knows.
+        known: String,
+        /// What it should have become.
+        given: String,
     },
     /// No such job.
     #[error("there is no job {0}")]

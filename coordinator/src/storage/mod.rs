@@ -7,6 +7,7 @@ mod clock;
 mod distributions;
 mod engine;
 mod error;
+mod foreign;
 mod operations;
 mod packed;
 mod postgres;
@@ -21,5 +22,6 @@ pub mod testing;
 mod url;
 
 pub use error::StoreError;
+pub use foreign::{Attribute, Meaning, NewTrial, TrialMark, WholeTrial, constraint_values};
 pub use record::*;
 pub use store::{PAGE, Store};

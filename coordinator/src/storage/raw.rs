@@ -47,6 +47,14 @@ fn number(what: &str, number: i64) -> Result<u32> {
     u32::try_from(number).map_err(|error| corrupt(what, error))
 }
 
+/// Stands for an end whose time is not known.
+const UNKNOWN: i64 = i64::MIN;
+
+/// The column of the end of a trial.
+pub(super) fn ended_at(trial: &TrialRecord) -> Option<i64> {
+    trial.ended_at.map(|at| at.0).or(trial.state.is_ended().then_some(UNKNOWN))
+}
+
 fn instant(at: Option<i64>) -> Option<Timestamp> {
     at.map(Timestamp)
 }
@@ -55,6 +63,14 @@ pub(super) fn kind_name(kind: AttributeKind) -> &'static str {
     match kind {
         AttributeKind::User => "user",
         AttributeKind::System => "system",
+    }
+}
+
+pub(super) fn kind_from_name(name: &str) -> Result<AttributeKind> {
+    match name {
+        "user" => Ok(AttributeKind::User),
+        "system" => Ok(AttributeKind::System),
+        other => Err(corrupt("kind of an attribute", other)),
     }
 }
 
@@ -196,7 +212,7 @@ impl RawTrial {
             ended_revision: self.ended_revision.map(Revision),
             created_at: Timestamp(self.created_at),
             started_at: instant(self.started_at),
-            ended_at: instant(self.ended_at),
+            ended_at: instant(self.ended_at.filter(|&at| at != UNKNOWN)),
             seconds: bits_float(self.seconds),
             steps: Vec::new(),
         };

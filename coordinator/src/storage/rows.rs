@@ -14,6 +14,7 @@ use fleetune_core::{
 };
 
 use super::error::StoreError;
+use super::foreign::ForeignRows;
 use super::record::{
     AttemptRecord, AttemptState, AttributeKind, JobRecord, NewStudy, StudyRecord, TrialRecord, WorkerRecord,
 };
@@ -175,7 +176,7 @@ pub(super) trait WorkerRows {
 
 /// A transaction. Dropped without [`Rows::commit`], it leaves nothing.
 #[async_trait]
-pub(super) trait Rows: StudyRows + TrialRows + JobRows + WorkerRows + Send {
+pub(super) trait Rows: StudyRows + TrialRows + ForeignRows + JobRows + WorkerRows + Send {
     /// Whether anything was written since this was asked last.
     fn take_dirty(&mut self) -> bool;
     async fn commit(self: Box<Self>) -> Result<()>;

@@ -100,11 +100,11 @@ impl Store {
         super::sqlite::migrations_known()
     }
 
-    async fn read(&self) -> Result<Box<dyn Rows>, StoreError> {
+    pub(super) async fn read(&self) -> Result<Box<dyn Rows>, StoreError> {
         self.engine.read().await
     }
 
-    async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+    pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
         self.queue.run(operation).await
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::{Coordinator, transport};
+use fleetune_proto::optuna::storage_service_client::StorageServiceClient;
 use fleetune_proto::reason::{REASON_KEY, Reason};
 use fleetune_proto::v1;
 use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
@@ -20,6 +21,7 @@ pub struct Server {
     pub studies: StudyServiceClient<Channel>,
     pub workers: WorkerServiceClient<Channel>,
     pub fleet: FleetServiceClient<Channel>,
+    pub optuna: StorageServiceClient<Channel>,
     stop: CancellationToken,
 }
 
@@ -58,7 +60,8 @@ impl Server {
         Self {
             studies: StudyServiceClient::new(channel.clone()),
             workers: WorkerServiceClient::new(channel.clone()),
-            fleet: FleetServiceClient::new(channel),
+            fleet: FleetServiceClient::new(channel.clone()),
+            optuna: StorageServiceClient::new(channel),
             stop,
         }
     }

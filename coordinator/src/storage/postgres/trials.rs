@@ -11,7 +11,7 @@ use super::{PostgresRows, database};
 use crate::storage::distributions::{body, pack};
 use crate::storage::error::StoreError;
 use crate::storage::packed::{pack_floats, pack_values};
-use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, float_bits, kind_name};
+use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, kind_name};
 use crate::storage::record::{AttributeKind, ParamSet, TrialRecord};
 use crate::storage::rows::{Request, TrialRow, TrialRows};
 
@@ -25,10 +25,11 @@ macro_rules! select_trial {
         )
     };
 }
+pub(super) use select_trial;
 
 impl PostgresRows {
     /// The trials of these rows, with their distributions.
-    async fn trials(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRow>, StoreError> {
+    pub(super) async fn trials(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRow>, StoreError> {
         let missing = self.distributions.missing(raw.iter().map(|trial| trial.params.as_slice()));
         if !missing.is_empty() {
             let load = query_as::<_, (i64, i64, String)>(
@@ -41,12 +42,12 @@ impl PostgresRows {
         raw.into_iter().map(|trial| trial.row(&self.distributions)).collect()
     }
 
-    async fn records(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRecord>, StoreError> {
+    pub(super) async fn records(&mut self, raw: Vec<RawTrial>) -> Result<Vec<TrialRecord>, StoreError> {
         Ok(self.trials(raw).await?.into_iter().map(|trial| trial.record).collect())
     }
 
     /// The packed column of `params`; distributions that are new to the study are inserted.
-    async fn pack_params(&mut self, study: StudyId, params: &ParamSet) -> Result<Vec<u8>, StoreError> {
+    pub(super) async fn pack_params(&mut self, study: StudyId, params: &ParamSet) -> Result<Vec<u8>, StoreError> {
         let mut ids = Vec::with_capacity(params.len());
         for param in params.values() {
             ids.push(self.distribution_id(study, &param.distribution).await?);
@@ -54,7 +55,7 @@ impl PostgresRows {
         Ok(pack(params, &ids))
     }
 
-    async fn distribution_id(&mut self, study: StudyId, new: &Arc<Distribution>) -> Result<i64, StoreError> {
+    pub(super) async fn distribution_id(&mut self, study: StudyId, new: &Arc<Distribution>) -> Result<i64, StoreError> {
         let body = body(new)?;
         if let Some(id) = self.distributions.id_of(study, &body) {
             return Ok(id);
@@ -205,7 +206,7 @@ impl TrialRows for PostgresRows {
         let update = update.bind(pack_floats(&record.values)).bind(pack_floats(&record.constraints));
         let update = update.bind(kind).bind(message).bind(i64::from(record.attempt.0)).bind(record.revision.0);
         let update = update.bind(record.ended_revision.map(|revision| revision.0));
-        let update = update.bind(record.ended_at.map(|at| at.0)).bind(float_bits(record.seconds));
+        let update = update.bind(ended_at(record)).bind(float_bits(record.seconds));
         let update = update.bind(i64::from(trial.step_count));
         update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }

@@ -1,0 +1,218 @@
+//! What clients of Optuna's protocol do: they sample themselves and write one fact at a time.
+//!
+//! Such a study has no search space; its trials are seen by everybody else as any other.
+
+use fleetune_core::study::{Budget, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::{Direction, Params, StudyId, StudyState, TrialId, TrialNumber, TrialState};
+use rand::TryRng as _;
+
+use super::engine::Engine;
+use super::error::EngineError;
+use crate::storage::{
+    Attribute, AttributeKind, AttributeOwner, Meaning, NewStudy, NewTrial, Param, StoreError, StudyRecord, TrialMark,
+    TrialRecord, WholeTrial,
+};
+
+/// Longest name of a study, bytes. An index of Postgres takes no longer ones.
+const MAX_NAME: usize = 2_000;
+
+/// Studies read at a time.
+const PAGE: u32 = 1_000;
+
+/// How times are written for clients of Optuna's protocol. Both forms are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptunaTimes {
+    /// `2026-11-21 05:27:54.752916`, in the time zone of this process: what every client reads.
+    #[default]
+    Local,
+    /// `2026-11-21T05:27:54.752916+00:00`: what clients newer than 5.0.0 read too.
+    Iso,
+}
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+impl Engine {
+    /// Creates a study without a space. Any name will do that both databases take.
+    pub async fn create_foreign_study(&self, name: String, directions: Vec<Direction>) -> Result<StudyId> {
+        if name.len() > MAX_NAME || name.contains('\0') {
+            let why = format!("must have at most {MAX_NAME} bytes, none of them zero");
+            return Err(EngineError::invalid("study_name", why));
+        }
+        if directions.is_empty() {
+            return Err(EngineError::invalid("directions", "must be at least one"));
+        }
+        let config = StudyConfig {
+            directions,
+            space: None,
+            sampler: SamplerConfig::Auto,
+            pruner: PrunerConfig::None,
+            budget: Budget::default(),
+            planned_trials: None,
+            seed: random()?,
+            benchmark: None,
+        };
+        // The protocol has no ids of requests.
+        let request_id = format!("optuna-{:016x}{:016x}", random()?, random()?);
+        let new = NewStudy { name, request_id, state: StudyState::Active, config };
+        let study = self.store.create_study(new, self.now()).await?;
+        self.changed();
+        Ok(study.id)
+    }
+
+    /// Removes a study, whatever runs in it.
+    pub async fn delete_foreign_study(&self, id: StudyId) -> Result<()> {
+        self.store.study(id).await?;
+        self.store.delete_study(id).await?;
+        self.forget(id).await;
+        self.changed();
+        Ok(())
+    }
+
+    /// A study as stored.
+    pub async fn study_record(&self, id: StudyId) -> Result<StudyRecord> {
+        Ok(self.store.study(id).await?)
+    }
+
+    /// The id of a study.
+    pub async fn study_id(&self, name: &str) -> Result<StudyId> {
+        Ok(self.store.study_by_name(name).await?.id)
+    }
+
+    /// Every study, by id, with its attributes.
+    pub async fn studies_with_attributes(&self) -> Result<Vec<(StudyRecord, Vec<Attribute>)>> {
+        let mut studies = Vec::new();
+        loop {
+            let after = studies.last().map_or(StudyId(0), |(study, _): &(StudyRecord, _)| study.id);
+            let page = self.store.studies(after, PAGE).await?;
+            let full = page.len() as u32 >= PAGE;
+            studies.extend(page.into_iter().map(|study| (study, Vec::new())));
+            if !full {
+                break;
+            }
+        }
+        for (id, attribute) in self.store.study_attributes_of_all().await? {
+            if let Ok(index) = studies.binary_search_by_key(&id, |(study, _)| study.id) {
+                studies[index].1.push(attribute);
+            }
+        }
+        Ok(studies)
+    }
+
+    /// The attributes of one kind of a study.
+    pub async fn study_attributes(&self, id: StudyId, kind: AttributeKind) -> Result<Vec<(String, String)>> {
+        let attributes = self.store.attributes(AttributeOwner::Study(id), kind).await?;
+        Ok(attributes.into_iter().collect())
+    }
+
+    /// Sets an attribute of a study.
+    pub async fn set_study_attribute(&self, id: StudyId, (kind, key, value): Attribute) -> Result<()> {
+        self.store.set_attribute(AttributeOwner::Study(id), kind, key, value).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// The study and number of a trial.
+    pub async fn place_of(&self, id: TrialId) -> Result<(StudyId, TrialNumber)> {
+        Ok(self.store.place_of(id).await?)
+    }
+
+    /// The id of a trial.
+    pub async fn trial_id(&self, study: StudyId, number: TrialNumber) -> Result<TrialId> {
+        self.store.study(study).await?;
+        Ok(self.store.trial(study, number).await?.id)
+    }
+
+    /// What there is of the trials of a study with ids above `above`, and of those named.
+    pub async fn marks(&self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>> {
+        Ok(self.store.marks(study, above, named).await?)
+    }
+
+    /// The trials with these ids, as far as there are any, by id.
+    pub async fn whole_trials(&self, ids: &[i64]) -> Result<Vec<WholeTrial>> {
+        Ok(self.store.whole_trials(ids).await?)
+    }
+
+    /// Adds a trial; without one that starts now.
+    pub async fn add_trial(&self, study: StudyId, new: Option<NewTrial>) -> Result<TrialRecord> {
+        let now = self.now();
+        let mut new = new.unwrap_or_else(|| NewTrial::running(now));
+        if !new.fixed.is_empty() {
+            new.fixed = self.in_space(study, new.fixed).await?;
+        }
+        let ended = new.state.is_ended();
+        let trial = self.store.add_trial(study, new, now).await?;
+        self.changed();
+        if ended {
+            self.conclude_foreign(study).await?;
+        }
+        Ok(trial)
+    }
+
+    /// Sets a parameter of a trial.
+    pub async fn set_parameter(&self, study: StudyId, id: TrialId, name: String, param: Param) -> Result<()> {
+        self.store.set_parameter(study, id, name, param).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Puts a trial into a state; whether it was this call that did.
+    pub async fn set_trial_state(
+        &self,
+        study: StudyId,
+        id: TrialId,
+        state: TrialState,
+        values: Vec<f64>,
+    ) -> Result<bool> {
+        let (did, may_be_over) = self.store.set_state(study, id, state, values, self.now()).await?;
+        if did {
+            self.changed();
+        }
+        if may_be_over {
+            self.conclude(study).await?;
+        }
+        Ok(did)
+    }
+
+    /// Sets a step of a trial.
+    pub async fn set_step(&self, study: StudyId, id: TrialId, step: u32, value: f64) -> Result<()> {
+        self.store.set_step(study, id, step, value).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Sets an attribute of a trial, with what it means.
+    pub async fn set_trial_attribute(
+        &self,
+        study: StudyId,
+        id: TrialId,
+        attribute: Attribute,
+        mut meaning: Meaning,
+    ) -> Result<()> {
+        if let Meaning::Fixed(fixed) = meaning {
+            meaning = Meaning::Fixed(self.in_space(study, fixed).await?);
+        }
+        self.store.set_own_attribute(study, id, attribute, meaning).await?;
+        self.changed();
+        Ok(())
+    }
+
+    /// Fixed parameters in the types of the study's space, where they are such as it has.
+    async fn in_space(&self, study: StudyId, fixed: Params) -> Result<Params> {
+        let space = self.store.study(study).await?.config.space;
+        Ok(space.and_then(|space| space.check_fixed(&fixed).ok()).unwrap_or(fixed))
+    }
+
+    /// Ends a search that is over; one without a budget never is.
+    async fn conclude_foreign(&self, study: StudyId) -> Result<()> {
+        match self.store.study(study).await {
+            Ok(record) if record.config.budget != Budget::default() => self.conclude(study).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn random() -> Result<u64> {
+    let failed = |error| StoreError::Database(format!("no random numbers: {error}"));
+    Ok(rand::rngs::SysRng.try_next_u64().map_err(failed)?)
+}

@@ -1,0 +1,9 @@
+//! `optuna.StorageService`: Optuna's own storage protocol over the same studies and trials, for unmodified clients.
+
+mod api;
+mod cache;
+mod decode;
+mod encode;
+mod times;
+
+pub use api::OptunaApi;

@@ -1,0 +1,244 @@
+//! What storage does for clients that sample themselves, those of Optuna's protocol: they name trials by id, bring
+//! distributions of their own, and write one fact at a time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleetune_core::{Attempt, Distribution, Params, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
+
+use super::error::StoreError;
+use super::operations::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetStep};
+use super::record::{AttributeKind, Param, ParamSet, TrialRecord};
+use super::rows::TrialRow;
+use super::store::Store;
+
+/// Trials read at a time.
+const PAGE: usize = 1_000;
+
+/// An attribute: its kind, key and value.
+pub type Attribute = (AttributeKind, String, String);
+
+/// A trial with its attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeTrial {
+    /// The trial with its steps.
+    pub record: TrialRecord,
+    /// Its attributes.
+    pub attributes: Vec<Attribute>,
+}
+
+/// A trial as far as it tells whether a copy of it is still good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialMark {
+    /// Its id.
+    pub id: TrialId,
+    /// Revision of its newest change.
+    pub revision: Revision,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+/// A trial that a client brings whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTrial {
+    /// Where it stands.
+    pub state: TrialState,
+    /// As in [`TrialRecord::values`], but of any number.
+    pub values: Vec<f64>,
+    /// As in [`TrialRecord::constraints`].
+    pub constraints: Vec<f64>,
+    /// When it was started, if the client says so.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, if the client says so.
+    pub ended_at: Option<Timestamp>,
+    /// What a queue entry fixes.
+    pub fixed: Params,
+    /// Its parameters.
+    pub params: ParamSet,
+    /// Its steps.
+    pub steps: Vec<(u32, f64)>,
+    /// Its attributes.
+    pub attributes: Vec<Attribute>,
+}
+
+impl NewTrial {
+    /// A trial that starts now.
+    pub fn running(now: Timestamp) -> Self {
+        Self {
+            state: TrialState::Running,
+            values: Vec::new(),
+            constraints: Vec::new(),
+            started_at: Some(now),
+            ended_at: None,
+            fixed: Params::new(),
+            params: ParamSet::new(),
+            steps: Vec::new(),
+            attributes: Vec::new(),
+        }
+    }
+}
+
+/// What the write of an attribute means for the trial itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Meaning {
+    /// Nothing.
+    None,
+    /// What a queue entry fixes.
+    Fixed(Params),
+    /// Constraint values; those of all such attributes count together.
+    Constraints,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+#[async_trait]
+pub(super) trait ForeignRows {
+    async fn place_of(&mut self, id: TrialId) -> Result<Option<(StudyId, TrialNumber)>>;
+    async fn trial_by_id(&mut self, id: TrialId) -> Result<Option<TrialRow>>;
+    /// Those there are, by id.
+    async fn trials_by_id(&mut self, ids: &[i64]) -> Result<Vec<TrialRecord>>;
+    /// Of the trials of `study` with ids above `above`, and of those named; by id.
+    async fn marks(&mut self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>>;
+    /// By id of the trial.
+    async fn attributes_of(&mut self, ids: &[i64]) -> Result<Vec<(TrialId, Attribute)>>;
+    /// Of all studies, by study.
+    async fn study_attributes_of_all(&mut self) -> Result<Vec<(StudyId, Attribute)>>;
+    /// The distribution with which clients named the parameter first.
+    async fn parameter(&mut self, study: StudyId, name: &str) -> Result<Option<Arc<Distribution>>>;
+    async fn insert_parameter(&mut self, study: StudyId, name: &str, first: &Arc<Distribution>) -> Result<()>;
+    /// Writes everything that may change but for the lease, parameters and start included.
+    async fn save_whole(&mut self, trial: &TrialRow) -> Result<()>;
+    /// Writes a step over the one there is.
+    async fn put_step(&mut self, trial: TrialId, attempt: Attempt, step: u32, value: f64) -> Result<()>;
+}
+
+impl Store {
+    /// The study and number of a trial.
+    pub async fn place_of(&self, id: TrialId) -> Result<(StudyId, TrialNumber)> {
+        let place = self.read().await?.place_of(id).await?;
+        place.ok_or(StoreError::NoTrialOfId(id))
+    }
+
+    /// The trials of `study` with ids above `above`, and those of `named` that are the study's, by id. Costs as much as
+    /// there are.
+    pub async fn marks(&self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>> {
+        let mut rows = self.read().await?;
+        let marks = rows.marks(study, above, named).await?;
+        if marks.is_empty() {
+            rows.study(study).await?.ok_or_else(|| StoreError::StudyNotFound(study.to_string()))?;
+        }
+        Ok(marks)
+    }
+
+    /// The trials with these ids, as far as there are any, by id.
+    pub async fn whole_trials(&self, ids: &[i64]) -> Result<Vec<WholeTrial>> {
+        let mut whole = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(PAGE) {
+            let mut rows = self.read().await?;
+            let mut trials = rows.trials_by_id(ids).await?;
+            rows.add_steps(&mut trials).await?;
+            let mut attributes = rows.attributes_of(ids).await?.into_iter().peekable();
+            for record in trials {
+                while attributes.next_if(|(id, _)| *id < record.id).is_some() {}
+                let own = std::iter::from_fn(|| attributes.next_if(|(id, _)| *id == record.id)).map(|(_, own)| own);
+                let attributes = own.collect();
+                whole.push(WholeTrial { record, attributes });
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The attributes of all studies, by study.
+    pub async fn study_attributes_of_all(&self) -> Result<Vec<(StudyId, Attribute)>> {
+        self.read().await?.study_attributes_of_all().await
+    }
+
+    /// Adds a trial that a client samples itself. Not refused for the state of the study.
+    ///
+    /// # Errors
+    /// [`StoreError::Incompatible`] when the study knows one of its parameters as something else.
+    pub async fn add_trial(&self, study: StudyId, new: NewTrial, now: Timestamp) -> Result<TrialRecord> {
+        self.run(AddTrial { study, new, now }).await
+    }
+
+    /// Sets a parameter of a waiting or held trial.
+    ///
+    /// # Errors
+    /// [`StoreError::Incompatible`] when the study knows it as something else.
+    pub async fn set_parameter(&self, study: StudyId, id: TrialId, name: String, param: Param) -> Result<()> {
+        self.run(SetParameter { study, id, name, param }).await
+    }
+
+    /// Puts a waiting or held trial into a state, and replaces its values unless there are none. Whether it did:
+    /// `Running` succeeds for a waiting trial alone, so that of many callers one gets it. And whether the search may be
+    /// over with it.
+    pub async fn set_state(
+        &self,
+        study: StudyId,
+        id: TrialId,
+        state: TrialState,
+        values: Vec<f64>,
+        now: Timestamp,
+    ) -> Result<(bool, bool)> {
+        self.run(SetState { study, id, state, values, now }).await
+    }
+
+    /// Sets a step of a waiting or held trial, over the one there is.
+    pub async fn set_step(&self, study: StudyId, id: TrialId, step: u32, value: f64) -> Result<()> {
+        self.run(SetStep { study, id, step, value }).await
+    }
+
+    /// Sets an attribute of a trial that has not ended, and what it means.
+    pub async fn set_own_attribute(
+        &self,
+        study: StudyId,
+        id: TrialId,
+        attribute: Attribute,
+        meaning: Meaning,
+    ) -> Result<()> {
+        self.run(SetOwnAttribute { study, id, attribute, meaning }).await
+    }
+}
+
+/// What the attributes of a trial say of constraints, in Optuna's two forms: a list under `constraints`, then a number
+/// each under `constraints:<name>`, by name. What is neither says nothing.
+pub fn constraint_values<'a>(system: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<f64> {
+    let mut listed = Vec::new();
+    let mut named = std::collections::BTreeMap::new();
+    for (key, text) in system {
+        if key == "constraints" {
+            let inner = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or_default();
+            let numbers = inner.split(',').map(number).collect::<Option<Vec<f64>>>();
+            listed = numbers.unwrap_or_default();
+        } else if let Some((name, value)) = key.strip_prefix("constraints:").zip(number(text)) {
+            named.insert(name, value);
+        }
+    }
+    listed.extend(named.into_values());
+    listed
+}
+
+/// A number as Python writes it in JSON.
+fn number(text: &str) -> Option<f64> {
+    match text.trim() {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        text => serde_json::from_str(text).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_are_read_in_both_forms() {
+        let read = |pairs: &[(&'static str, &'static str)]| constraint_values(pairs.iter().copied());
+        assert_eq!(read(&[("constraints", "[-1.5, 2]")]), [-1.5, 2.0]);
+        assert_eq!(read(&[("constraints:b", "1e-3"), ("constraints:a", "-Infinity")]), [f64::NEG_INFINITY, 1e-3]);
+        assert_eq!(read(&[("constraints", "[]"), ("other", "1")]), [0.0; 0]);
+        assert_eq!(read(&[("constraints", "\"x\""), ("constraints:a", "[1]")]), [0.0; 0]);
+        assert_eq!(read(&[("constraints", "[1, null]")]), [0.0; 0]);
+    }
+}

@@ -1,0 +1,337 @@
+//! Writes of clients that sample themselves, one fact at a time.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleetune_core::{Attempt, FailKind, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
+
+use super::common::{need_head, need_study, wrong_trial_state};
+use super::{Lane, Operation};
+use crate::storage::error::StoreError;
+use crate::storage::foreign::{Attribute, Meaning, NewTrial, constraint_values};
+use crate::storage::record::{AttributeKind, Origin, Param, TrialRecord};
+use crate::storage::rows::{Rows, StudyHead, TrialRow};
+
+/// Most steps of one trial.
+const STEPS: u32 = 100_000;
+
+/// What is kept of a failure that a client tells without a reason.
+const SAID_SO: &str = "its client said that it failed";
+
+/// A trial of `study` that has not ended, with the head of the study, for a write that would `what` it.
+async fn open_trial(
+    rows: &mut dyn Rows,
+    study: StudyId,
+    id: TrialId,
+    what: &str,
+) -> Result<(StudyHead, TrialRow), StoreError> {
+    // The row of the study is locked first: revisions are in order.
+    let head = rows.head_for_update(study).await?.ok_or(StoreError::NoTrialOfId(id))?;
+    let trial = rows.trial_by_id(id).await?.filter(|trial| trial.record.study == study);
+    let trial = trial.ok_or(StoreError::NoTrialOfId(id))?;
+    if trial.record.state.is_ended() {
+        return Err(wrong_trial_state(&trial.record, what));
+    }
+    Ok((head, trial))
+}
+
+fn refuse_leased(trial: &TrialRecord) -> Result<(), StoreError> {
+    match trial.job {
+        Some(_) if trial.state == TrialState::Running => Err(StoreError::TrialLeased { number: trial.number }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks that the study knows parameter `name` as nothing else, and takes note of it when it is new.
+async fn check_parameter(rows: &mut dyn Rows, study: StudyId, name: &str, param: &Param) -> Result<bool, StoreError> {
+    let mut known = rows.parameter(study, name).await?;
+    if known.is_none() {
+        let space = need_study(rows, study).await?.config.space;
+        let parameter = space.as_ref().and_then(|space| space.parameters().get(name));
+        known = parameter.map(|parameter| Arc::new(parameter.distribution().clone()));
+    }
+    let Some(known) = known else { return Ok(true) };
+    if known.is_compatible(&param.distribution) {
+        return Ok(false);
+    }
+    let (known, given) = (known.to_string(), param.distribution.to_string());
+    Err(StoreError::Incompatible { name: name.to_owned(), known, given })
+}
+
+/// Enters `Running` at the study's next turn. Its parameters count when it ends: no sampler has seen anything for it.
+fn start(head: &mut StudyHead, trial: &mut TrialRecord) {
+    trial.state = TrialState::Running;
+    trial.turn = Some(head.next_turn);
+    head.next_turn.0 += 1;
+    trial.revision = head.bump();
+    trial.started_revision = Some(trial.revision);
+}
+
+/// Enters an end, after its start.
+fn end(head: &mut StudyHead, trial: &mut TrialRecord, state: TrialState, ended_at: Option<Timestamp>) {
+    if trial.turn.is_none() {
+        start(head, trial);
+    }
+    trial.state = state;
+    trial.revision = head.bump();
+    trial.ended_revision = Some(trial.revision);
+    trial.ended_at = ended_at;
+    trial.fail = (state == TrialState::Fail).then(|| (FailKind::Error, SAID_SO.to_owned()));
+    let span = trial.started_at.zip(ended_at).map(|(from, to)| to.since(from).as_secs_f64());
+    trial.seconds = span.unwrap_or_default();
+}
+
+pub(in crate::storage) struct AddTrial {
+    pub study: StudyId,
+    pub new: NewTrial,
+    pub now: Timestamp,
+}
+
+#[async_trait]
+impl Operation for AddTrial {
+    type Output = TrialRecord;
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialRecord, StoreError> {
+        let new = &self.new;
+        let mut head = need_head(rows, self.study).await?;
+        let mut unknown = Vec::new();
+        for (name, param) in &new.params {
+            if check_parameter(rows, self.study, name, param).await? {
+                unknown.push((name, param));
+            }
+        }
+        let step_count = u32::try_from(new.steps.len()).unwrap_or(u32::MAX);
+        if step_count > STEPS {
+            return Err(too_many_steps());
+        }
+
+        let number = head.next_number;
+        head.next_number = TrialNumber(number.0 + 1);
+        let mut trial = TrialRecord {
+            id: TrialId(0),
+            study: self.study,
+            number,
+            state: TrialState::Waiting,
+            origin: if new.state == TrialState::Waiting { Origin::Enqueued } else { Origin::Client },
+            fixed: new.fixed.clone(),
+            params: new.params.clone(),
+            values: new.values.clone(),
+            constraints: new.constraints.clone(),
+            fail: None,
+            job: None,
+            attempt: Attempt(0),
+            turn: None,
+            seen: None,
+            sampler: String::new(),
+            revision: Revision(0),
+            started_revision: None,
+            ended_revision: None,
+            created_at: self.now,
+            started_at: new.started_at,
+            ended_at: new.ended_at,
+            seconds: 0.0,
+            steps: new.steps.clone(),
+        };
+        match new.state {
+            TrialState::Waiting => drop(head.bump()),
+            TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+                start(&mut head, &mut trial);
+            }
+        }
+        trial.revision = head.revision;
+        trial.id = rows.insert_trial(&trial, None, None).await?;
+        if new.state.is_ended() {
+            end(&mut head, &mut trial, new.state, new.ended_at);
+        }
+        let is_plain = *new == NewTrial { started_at: new.started_at, ..NewTrial::running(self.now) };
+        if !is_plain {
+            rows.save_whole(&TrialRow { record: trial.clone(), step_count }).await?;
+        }
+        for (name, param) in unknown {
+            rows.insert_parameter(self.study, name, &param.distribution).await?;
+        }
+        for &(step, value) in &new.steps {
+            rows.put_step(trial.id, trial.attempt, step, value).await?;
+        }
+        for (kind, key, value) in &new.attributes {
+            rows.set_trial_attribute(trial.id, *kind, key, value).await?;
+        }
+        rows.save_head(&head).await?;
+        Ok(trial)
+    }
+}
+
+fn too_many_steps() -> StoreError {
+    StoreError::TooLarge { what: "the number of intermediate values".to_owned(), limit: STEPS.into() }
+}
+
+pub(in crate::storage) struct SetParameter {
+    pub study: StudyId,
+    pub id: TrialId,
+    pub name: String,
+    pub param: Param,
+}
+
+#[async_trait]
+impl Operation for SetParameter {
+    type Output = ();
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+        let (mut head, mut trial) = open_trial(rows, self.study, self.id, "get a parameter").await?;
+        refuse_leased(&trial.record)?;
+        let is_new = check_parameter(rows, self.study, &self.name, &self.param).await?;
+        let record = &mut trial.record;
+        let same = |known: &Param| {
+            known.internal.to_bits() == self.param.internal.to_bits()
+                && known.distribution.to_json() == self.param.distribution.to_json()
+        };
+        if record.params.get(&self.name).is_some_and(same) {
+            return Ok(());
+        }
+        record.params.insert(self.name.clone(), self.param.clone());
+        // What a sampler of ours suggested is no longer what the trial has.
+        record.seen = None;
+        record.sampler.clear();
+        record.revision = head.bump();
+        if is_new {
+            rows.insert_parameter(self.study, &self.name, &self.param.distribution).await?;
+        }
+        rows.save_whole(&trial).await?;
+        rows.save_head(&head).await
+    }
+}
+
+pub(in crate::storage) struct SetState {
+    pub study: StudyId,
+    pub id: TrialId,
+    pub state: TrialState,
+    pub values: Vec<f64>,
+    pub now: Timestamp,
+}
+
+#[async_trait]
+impl Operation for SetState {
+    /// Whether it did, and whether the search may be over with it.
+    type Output = (bool, bool);
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<(bool, bool), StoreError> {
+        let what = format!("become {}", self.state);
+        let (mut head, mut trial) = open_trial(rows, self.study, self.id, &what).await?;
+        if self.state == TrialState::Running && trial.record.state == TrialState::Running {
+            return Ok((false, false));
+        }
+        refuse_leased(&trial.record)?;
+        let record = &mut trial.record;
+        match self.state {
+            TrialState::Running => {
+                start(&mut head, record);
+                record.started_at = Some(self.now);
+            }
+            TrialState::Waiting => {
+                record.state = TrialState::Waiting;
+                record.turn = None;
+                record.started_revision = None;
+                record.seen = None;
+                record.sampler.clear();
+                record.revision = head.bump();
+            }
+            TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+                end(&mut head, record, self.state, Some(self.now));
+            }
+        }
+        if !self.values.is_empty() {
+            record.values.clone_from(&self.values);
+        }
+        rows.save_whole(&trial).await?;
+        rows.save_head(&head).await?;
+        let may_be_over = self.state.is_ended() && {
+            let config = need_study(rows, self.study).await?.config;
+            config.budget != fleetune_core::study::Budget::default()
+        };
+        Ok((true, may_be_over))
+    }
+}
+
+pub(in crate::storage) struct SetStep {
+    pub study: StudyId,
+    pub id: TrialId,
+    pub step: u32,
+    pub value: f64,
+}
+
+#[async_trait]
+impl Operation for SetStep {
+    type Output = ();
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+        let (mut head, mut trial) = open_trial(rows, self.study, self.id, "get an intermediate value").await?;
+        refuse_leased(&trial.record)?;
+        let (id, attempt) = (trial.record.id, trial.record.attempt);
+        if rows.step(id, attempt, self.step).await?.is_none() {
+            if trial.step_count >= STEPS {
+                return Err(too_many_steps());
+            }
+            trial.step_count += 1;
+        }
+        rows.put_step(id, attempt, self.step, self.value).await?;
+        trial.record.revision = head.bump();
+        rows.save_trial(&trial).await?;
+        rows.save_head(&head).await
+    }
+}
+
+pub(in crate::storage) struct SetOwnAttribute {
+    pub study: StudyId,
+    pub id: TrialId,
+    pub attribute: Attribute,
+    pub meaning: Meaning,
+}
+
+#[async_trait]
+impl Operation for SetOwnAttribute {
+    type Output = ();
+
+    fn lane(&self) -> Lane {
+        Lane::Study(self.study)
+    }
+
+    async fn apply(&self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+        let (kind, key, value) = &self.attribute;
+        let (mut head, mut trial) = open_trial(rows, self.study, self.id, "get an attribute").await?;
+        let record = &mut trial.record;
+        match &self.meaning {
+            Meaning::Fixed(fixed) if record.state == TrialState::Waiting => record.fixed.clone_from(fixed),
+            Meaning::None | Meaning::Fixed(_) => {}
+            Meaning::Constraints => {
+                // They are part of the outcome, which is the worker's to tell.
+                refuse_leased(record)?;
+                let mut system = rows.trial_attributes(record.id, AttributeKind::System).await?;
+                system.insert(key.clone(), value.clone());
+                record.constraints = constraint_values(system.iter().map(|(key, text)| (&**key, &**text)));
+            }
+        }
+        record.revision = head.bump();
+        rows.set_trial_attribute(record.id, *kind, key, value).await?;
+        match self.meaning {
+            Meaning::None => rows.save_trial(&trial).await?,
+            Meaning::Fixed(_) | Meaning::Constraints => rows.save_whole(&trial).await?,
+        }
+        rows.save_head(&head).await
+    }
+}

@@ -1,0 +1,200 @@
+//! What clients write that sample themselves.
+
+use std::sync::Arc;
+
+use fleetune_coordinator::storage::{AttributeKind, Meaning, NewTrial, Param, StoreError, WholeTrial};
+use fleetune_core::{Distribution, FailKind, Params, StudyId, TrialId, TrialState};
+
+use super::harness::{Db, at, start_at, unit, worker};
+
+fn param(internal: f64, text: &str) -> Param {
+    Param { distribution: Arc::new(Distribution::from_optuna_json(text).unwrap()), internal }
+}
+
+fn categorical(choices: &str) -> String {
+    format!(r#"{{"name":"CategoricalDistribution","attributes":{{"choices":{choices}}}}}"#)
+}
+
+fn system(key: &str, value: &str) -> (AttributeKind, String, String) {
+    (AttributeKind::System, key.to_owned(), value.to_owned())
+}
+
+async fn whole(db: &Db, id: TrialId) -> WholeTrial {
+    db.store.whole_trials(&[id.0]).await.unwrap().remove(0)
+}
+
+async fn running(db: &Db, study: StudyId, seconds: i64) -> TrialId {
+    db.store.add_trial(study, NewTrial::running(at(seconds)), at(seconds)).await.unwrap().id
+}
+
+pub async fn a_client_writes_its_trial_fact_by_fact(db: Db) {
+    let study = db.study("a").await.id;
+    let id = running(&db, study, 1).await;
+    assert_eq!(db.store.place_of(id).await.unwrap().0, study);
+    let odd = f64::from_bits(0x7ff0_0000_dead_beef);
+    let choices = categorical("[NaN, null, true, 1, 1]");
+    db.store.set_parameter(study, id, "ü\0".to_owned(), param(4.0, &choices)).await.unwrap();
+    db.store.set_parameter(study, id, "x".to_owned(), Param { distribution: unit(), internal: odd }).await.unwrap();
+    for value in [1.0, odd] {
+        db.store.set_step(study, id, 7, value).await.unwrap();
+    }
+    for value in ["1", "NaN\0"] {
+        db.store.set_own_attribute(study, id, system("k", value), Meaning::None).await.unwrap();
+    }
+    for (key, value) in [("constraints:b", "2.0"), ("constraints", "[-1.0]"), ("constraints:a", "0.5")] {
+        db.store.set_own_attribute(study, id, system(key, value), Meaning::Constraints).await.unwrap();
+    }
+    let before = whole(&db, id).await.record.revision;
+    let (did, _) = db.store.set_state(study, id, TrialState::Complete, vec![odd, -0.0], at(3)).await.unwrap();
+    assert!(did);
+
+    let WholeTrial { record, attributes } = whole(&db, id).await;
+    assert_eq!(record.params["ü\0"].internal.to_bits(), 4.0_f64.to_bits());
+    assert_eq!(record.params["ü\0"].distribution.to_optuna_json(), choices.replace(' ', ""));
+    assert_eq!(record.params["x"].internal.to_bits(), odd.to_bits());
+    assert_eq!(record.steps.iter().map(|step| (step.0, step.1.to_bits())).collect::<Vec<_>>(), [(7, odd.to_bits())]);
+    assert_eq!(
+        record.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
+        [odd.to_bits(), (-0.0_f64).to_bits()]
+    );
+    assert_eq!(record.constraints, [-1.0, 0.5, 2.0]);
+    assert!(attributes.contains(&system("k", "NaN\0")), "{attributes:?}");
+    assert_eq!((record.started_at, record.ended_at, record.seconds), (Some(at(1)), Some(at(3)), 2.0));
+    assert!(record.revision > before && record.ended_revision == Some(record.revision));
+    assert_eq!(db.store.trials_since(study, before, 10).await.unwrap().len(), 1);
+}
+
+pub async fn a_trial_is_brought_whole(db: Db) {
+    let study = db.study("a").await.id;
+    for state in TrialState::ALL {
+        for (started_at, ended_at) in
+            [(None, None), (Some(at(5)), None), (Some(at(5)), Some(at(9))), (None, Some(at(9)))]
+        {
+            let new = NewTrial {
+                state,
+                values: vec![1.5, f64::INFINITY],
+                constraints: vec![0.25],
+                started_at,
+                ended_at,
+                fixed: Params::from([("x".to_owned(), 0.5.into())]),
+                params: [("x".to_owned(), Param { distribution: unit(), internal: 0.5 })].into(),
+                steps: vec![(0, 3.0), (2, f64::NEG_INFINITY)],
+                attributes: vec![system("s", "[]"), (AttributeKind::User, "u".to_owned(), "1".to_owned())],
+            };
+            let added = db.store.add_trial(study, new.clone(), at(20)).await.unwrap();
+            let WholeTrial { record, attributes } = whole(&db, added.id).await;
+            assert_eq!(record, added);
+            assert_eq!((record.state, record.started_at, record.ended_at), (state, started_at, ended_at), "{state}");
+            assert_eq!(
+                (&record.values, &record.constraints, &record.steps),
+                (&new.values, &new.constraints, &new.steps)
+            );
+            assert_eq!((&record.fixed, &record.params), (&new.fixed, &new.params));
+            assert_eq!(attributes.len(), 2);
+            assert_eq!(record.turn.is_none(), state == TrialState::Waiting);
+            let kind = record.fail.map(|(kind, _)| kind);
+            assert_eq!(kind, (state == TrialState::Fail).then_some(FailKind::Error));
+        }
+    }
+    let numbers: Vec<_> = db.store.trials_since(study, fleetune_core::Revision(0), 100).await.unwrap();
+    assert_eq!(numbers.iter().map(|trial| trial.number.0).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+}
+
+pub async fn marks_are_those_above_an_id_and_those_named(db: Db) {
+    let (study, other) = (db.study("a").await.id, db.study("b").await.id);
+    let mut ids = Vec::new();
+    for second in 0..6 {
+        ids.push(running(&db, study, second).await.0);
+        running(&db, other, second).await;
+    }
+    db.store.set_state(study, TrialId(ids[5]), TrialState::Fail, vec![], at(9)).await.unwrap();
+    let foreign = ids[0] + 1;
+    let marks = db.store.marks(study, TrialId(ids[3]), &[ids[1], ids[4], foreign, 99_999]).await.unwrap();
+    let found: Vec<_> = marks.iter().map(|mark| (mark.id.0, mark.ended)).collect();
+    assert_eq!(found, [(ids[1], false), (ids[4], false), (ids[5], true)]);
+    assert_eq!(marks[2].revision, whole(&db, TrialId(ids[5])).await.record.revision);
+    assert!(db.store.marks(study, TrialId(i64::MAX), &[]).await.unwrap().is_empty());
+    assert!(matches!(db.store.marks(StudyId(77), TrialId(0), &[]).await, Err(StoreError::StudyNotFound(_))));
+}
+
+pub async fn a_queue_entry_goes_to_one_client(db: Db) {
+    let study = db.study("a").await.id;
+    let entry = NewTrial { state: TrialState::Waiting, started_at: None, ..NewTrial::running(at(0)) };
+    let id = db.store.add_trial(study, entry, at(0)).await.unwrap().id;
+    let second = db.second().await;
+    let mut takers = tokio::task::JoinSet::new();
+    for index in 0..16 {
+        let store = if index % 2 == 0 { db.store.clone() } else { second.clone() };
+        takers.spawn(async move { store.set_state(study, id, TrialState::Running, vec![], at(1)).await.unwrap().0 });
+    }
+    let taken = takers.join_all().await.into_iter().filter(|taken| *taken).count();
+    assert_eq!(taken, 1);
+    let record = whole(&db, id).await.record;
+    assert_eq!((record.state, record.started_at), (TrialState::Running, Some(at(1))));
+}
+
+pub async fn a_held_trial_may_go_back_into_the_queue(db: Db) {
+    let study = db.study("a").await;
+    let id = running(&db, study.id, 1).await;
+    assert!(db.store.set_state(study.id, id, TrialState::Waiting, vec![], at(2)).await.unwrap().0);
+    let record = whole(&db, id).await.record;
+    assert_eq!((record.state, record.turn, record.started_at), (TrialState::Waiting, None, Some(at(1))));
+    assert!(db.store.set_state(study.id, id, TrialState::Running, vec![], at(3)).await.unwrap().0);
+    assert_eq!(whole(&db, id).await.record.started_at, Some(at(3)));
+}
+
+pub async fn an_incompatible_parameter_leaves_nothing(db: Db) {
+    let study = db.study("a").await;
+    let first = running(&db, study.id, 1).await;
+    let set = async |id, text: &str| db.store.set_parameter(study.id, id, "x".to_owned(), param(0.0, text)).await;
+    set(first, &categorical("[1, 2]")).await.unwrap();
+    let second = running(&db, study.id, 2).await;
+    set(second, &categorical("[1.0, 2]")).await.unwrap();
+    let third = running(&db, study.id, 3).await;
+    let revision = db.reread(&study).await.revision;
+    let error = set(third, &categorical("[2, 1]")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Incompatible { .. }), "{error}");
+    let params = [("x".to_owned(), Param { distribution: unit(), internal: 0.0 })].into();
+    let whole_trial = NewTrial { params, ..NewTrial::running(at(4)) };
+    let error = db.store.add_trial(study.id, whole_trial, at(4)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Incompatible { .. }), "{error}");
+    let now = db.reread(&study).await;
+    assert_eq!((now.revision, now.next_number.0), (revision, 3));
+    // Other studies know nothing of it.
+    let other = db.study("b").await.id;
+    let id = running(&db, other, 5).await;
+    db.store.set_parameter(other, id, "x".to_owned(), Param { distribution: unit(), internal: 0.0 }).await.unwrap();
+}
+
+pub async fn ended_and_leased_trials_refuse_clients(db: Db) {
+    let study = db.study("a").await;
+    let ended = running(&db, study.id, 1).await;
+    db.store.set_state(study.id, ended, TrialState::Pruned, vec![], at(2)).await.unwrap();
+    let mut start = start_at(study.id, db.reread(&study).await.next_turn, &[fleetune_core::TrialNumber(1)]);
+    start.lease = Some((worker("w"), super::harness::TTL));
+    let leased = db.store.start(start, at(3)).await.unwrap().remove(0).trial.id;
+    for id in [ended, leased] {
+        let before = whole(&db, id).await;
+        let store = &db.store;
+        let x = || Param { distribution: unit(), internal: 0.0 };
+        let mut refusals = vec![
+            store.set_parameter(study.id, id, "x".to_owned(), x()).await.unwrap_err(),
+            store.set_step(study.id, id, 0, 1.0).await.unwrap_err(),
+            store.set_state(study.id, id, TrialState::Complete, vec![], at(4)).await.unwrap_err(),
+            store.set_state(study.id, id, TrialState::Waiting, vec![], at(4)).await.unwrap_err(),
+            store.set_own_attribute(study.id, id, system("constraints", "[]"), Meaning::Constraints).await.unwrap_err(),
+        ];
+        let plain = store.set_own_attribute(study.id, id, system("k", "1"), Meaning::None).await;
+        if id == ended {
+            refusals.push(plain.unwrap_err());
+            refusals.push(store.set_state(study.id, id, TrialState::Running, vec![], at(4)).await.unwrap_err());
+            assert!(refusals.iter().all(|why| matches!(why, StoreError::WrongTrialState { .. })), "{refusals:?}");
+            assert_eq!(whole(&db, id).await, before);
+        } else {
+            plain.unwrap();
+            assert!(!store.set_state(study.id, id, TrialState::Running, vec![], at(4)).await.unwrap().0);
+            assert!(refusals.iter().all(|why| matches!(why, StoreError::TrialLeased { .. })), "{refusals:?}");
+        }
+    }
+    assert!(matches!(db.store.place_of(TrialId(999)).await, Err(StoreError::NoTrialOfId(_))));
+}
