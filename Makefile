@@ -14,6 +14,8 @@ RUNNER_DIR := $(abspath $(RUNNER_TARGET_DIR))
 RUNNER := $(RUNNER_DIR)/release/fleetune-runner
 # Python with the packages of tests/python, for tests alone.
 PYTHON_DIR := $(TARGET_DIR)/python
+# With Optuna, for `make test-optuna`.
+OPTUNA_DIR := $(TARGET_DIR)/optuna-python
 # And with those of what `make bench ARGS=--rival` compares with.
 RIVAL_DIR := $(TARGET_DIR)/bench-python
 # And with those of `make bench-samplers`.
@@ -54,7 +56,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test lint fmt bench bench-samplers bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt bench bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +107,12 @@ test: export FLEETUNE_PYTHON := $(PYTHON_DIR)/bin/python
 test: setup-tests ## Run all tests, the runner's included
 	cargo test $(LOCKED) --no-fail-fast
 	$(call runner-cargo,test)
+
+test-optuna: export FLEETUNE_OPTUNA_PYTHON := $(OPTUNA_DIR)/bin/python
+test-optuna: packages ## Run Optuna 5.0.0's storage contract and programs on a server (installs Optuna)
+	@scripts/setup.sh tests
+	@$(call python-in,$(OPTUNA_DIR),tests/python/optuna/requirements.txt)
+	cargo test $(LOCKED) -p fleetune-tests --test optuna -- --ignored --test-threads=1
 
 lint: ## Check format, lints, dependency arrows and licences
 	cargo fmt --all --check

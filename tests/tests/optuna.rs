@@ -1,0 +1,54 @@
+//! Unmodified Optuna against a server, on both databases: its own storage contract, and programs as its users write them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fleetune_coordinator::storage::testing::PrivatePostgres;
+use fleetune_tests::{Place, place};
+use nix::sys::signal::Signal;
+
+/// Runs the Python tests of `file` against a server over `storage`.
+fn run(place: &Place, storage: &str, file: &str) {
+    let python = std::env::var_os("FLEETUNE_OPTUNA_PYTHON");
+    let python: PathBuf =
+        python.expect("FLEETUNE_OPTUNA_PYTHON names no Python with Optuna; `make test-optuna` installs one").into();
+    let server = place.serve(storage);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/optuna");
+    let mut pytest = Command::new(python);
+    place.isolate(&mut pytest);
+    pytest.env("FLEETUNE_ADDRESS", &server.address).env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest.args(["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore"]).arg(folder.join(file));
+    // Without the deadline of other programs: it is many tests, each with its own.
+    let status = pytest.status().expect("Python can be started");
+    assert!(status.success(), "{file}: {status}");
+    server.running.signal(Signal::SIGTERM);
+    server.running.wait().ok();
+}
+
+#[test]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+fn contract_holds_on_sqlite() {
+    let place = place!();
+    run(&place, &place.sqlite("s.db"), "test_contract.py");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+async fn contract_holds_on_postgres() {
+    let url = PrivatePostgres::start().database().await;
+    tokio::task::spawn_blocking(move || run(&place!(), &url, "test_contract.py")).await.unwrap();
+}
+
+#[test]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+fn programs_run_on_sqlite() {
+    let place = place!();
+    run(&place, &place.sqlite("s.db"), "test_programs.py");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+async fn programs_run_on_postgres() {
+    let url = PrivatePostgres::start().database().await;
+    tokio::task::spawn_blocking(move || run(&place!(), &url, "test_programs.py")).await.unwrap();
+}
