@@ -1,8 +1,9 @@
 //! From the configuration of a study to its sampler.
 
-use fleetune_core::study::{Direction, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Direction, PrunerConfig, SamplerConfig, StudyConfig};
 
 use crate::auto::Auto;
+use crate::bracketed::Bracketed;
 use crate::brute_force::BruteForce;
 use crate::cmaes::CmaEs;
 use crate::grid::Grid;
@@ -60,7 +61,27 @@ impl SamplerError {
     }
 }
 
-/// The sampler of a study, without history.
+/// The sampler of the study called `study`, without history. With Hyperband it is one for each bracket, but for those
+/// that go through the space in an order of their own.
+pub fn build_for(config: &StudyConfig, study: &str) -> Result<Box<dyn Sampler>, SamplerError> {
+    let alone = build(config)?;
+    let learns = match &config.sampler {
+        SamplerConfig::Random | SamplerConfig::Grid | SamplerConfig::BruteForce | SamplerConfig::Qmc => false,
+        SamplerConfig::Auto
+        | SamplerConfig::Tpe
+        | SamplerConfig::TpeOptuna5(_)
+        | SamplerConfig::NsgaIi
+        | SamplerConfig::CmaEs => true,
+    };
+    if let (true, PrunerConfig::Hyperband(options)) = (learns, &config.pruner) {
+        let config = config.clone();
+        let fresh = move || build(&config).expect("it was built before");
+        return Ok(Box::new(Bracketed::new(*options, study, Box::new(fresh))));
+    }
+    Ok(alone)
+}
+
+/// The sampler of a study, without history and whatever its pruner.
 pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
     let space = config.space.as_ref().ok_or(SamplerError::NoSpace)?;
     match &config.sampler {

@@ -6,6 +6,7 @@
 pub mod analysis;
 mod auto;
 mod axis;
+mod bracketed;
 mod brute_force;
 pub mod cmaes;
 pub mod confirmation;
@@ -23,10 +24,10 @@ mod seam;
 pub mod tpe;
 mod tried;
 
-pub use factory::{SamplerError, build};
+pub use factory::{SamplerError, build, build_for};
 pub use pruner::{Pruner, build_pruner};
 pub use rng::trial_rng;
 pub use seam::{Ask, Ended, Estimate, Event, Outcome, Running, Sampler, SpaceExhausted};
 
 /// Stamped on every trial; changes whenever a suggestion for the same history may change.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";

@@ -375,7 +375,7 @@ fn new_sampler(record: &StudyRecord) -> Result<Option<Box<dyn Sampler>>, EngineE
     if record.config.space.is_none() {
         return Ok(None);
     }
-    fleetune_sampler::build(&record.config)
+    fleetune_sampler::build_for(&record.config, &record.name)
         .map(Some)
         .map_err(|error| EngineError::Sampler { name: record.name.clone(), why: error.to_string() })
 }

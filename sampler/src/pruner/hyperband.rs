@@ -46,6 +46,11 @@ pub fn bracket_of(options: HyperbandConfig, max_resource: u32, study: &str, numb
     Brackets::new(options, max_resource).of(study, number)
 }
 
+/// How many brackets there are, where a whole trial has `max_resource` steps.
+pub fn brackets(options: HyperbandConfig, max_resource: u32) -> usize {
+    Brackets::new(options, max_resource).0.len()
+}
+
 impl Pruner for Hyperband {
     fn should_stop(&self, field: &Field<'_>, own: &Candidate<'_>) -> bool {
         match self.options.max_resource {

@@ -16,7 +16,7 @@ use fleetune_core::Direction;
 use fleetune_core::study::PrunerConfig;
 
 pub use field::{Candidate, Field, Series};
-pub use hyperband::bracket_of;
+pub use hyperband::{bracket_of, brackets};
 pub use wilcoxon::signed_rank_p;
 
 use field::Checks;
