@@ -11,6 +11,12 @@ pub(crate) type Key = Box<[u64]>;
 
 const ABSENT: u64 = u64::MAX;
 
+/// What stands for an internal value in a key.
+pub(crate) fn bits(internal: f64) -> u64 {
+    // −0.0 is 0.0.
+    (internal + 0.0).to_bits()
+}
+
 /// Keys of the configurations that ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Tried {
@@ -27,8 +33,7 @@ impl Tried {
     pub(crate) fn key(&self, params: &Params) -> Key {
         let bits = |(name, parameter): (&String, &fleetune_core::space::Parameter)| {
             let internal = params.get(name).and_then(|value| parameter.distribution().to_internal(value).ok());
-            // −0.0 is 0.0.
-            internal.map_or(ABSENT, |number| (number + 0.0).to_bits())
+            internal.map_or(ABSENT, bits)
         };
         self.space.parameters().iter().map(bits).collect()
     }
@@ -43,7 +48,10 @@ impl Tried {
     }
 
     pub(crate) fn contains(&self, params: &Params, busy: &HashSet<Key>) -> bool {
-        let key = self.key(params);
-        self.ended.contains(&key) || busy.contains(&key)
+        self.contains_key(&self.key(params), busy)
+    }
+
+    pub(crate) fn contains_key(&self, key: &Key, busy: &HashSet<Key>) -> bool {
+        self.ended.contains(key) || busy.contains(key)
     }
 }

@@ -1,7 +1,7 @@
 //! Splits and log densities against Optuna 5.0.0; see `fixtures/make_reference.py`.
 
 use fleetune_core::{Direction, Distribution};
-use fleetune_sampler::tpe::{Column, Fate, Parzen, TpeOptions, recency_weights, split};
+use fleetune_sampler::tpe::{Column, Fate, Observations, Parzen, TpeOptions, Weights, split};
 use serde_json::Value as Json;
 
 fn fixture() -> Json {
@@ -22,8 +22,15 @@ fn log_densities_are_optunas() {
     let columns = columns.collect::<Vec<_>>();
     for case in fixture["estimators"].as_array().unwrap() {
         let observed = table(&case["observed"]);
-        let weights = recency_weights(observed[0].len());
-        let parzen = Parzen::new(&columns, &observed, &weights, TpeOptions::OPTUNA.parzen);
+        let options = TpeOptions::OPTUNA.parzen;
+        let mut observations = Observations::new(&columns, options);
+        for row in 0..observed[0].len() {
+            let raw = observed.iter().map(|column| column[row]).collect::<Vec<_>>();
+            observations.insert(row as i64, &raw);
+        }
+        let all = (0..columns.len()).collect::<Vec<_>>();
+        let rows = 0..observations.len();
+        let parzen = Parzen::new(&observations, &all, &[rows], &[], Weights::Recency, options);
         let by_column = table(&case["points"]);
         let points = (0..by_column[0].len()).map(|point| by_column.iter().map(|column| column[point]).collect());
         let ours = parzen.log_density(&points.collect::<Vec<_>>());

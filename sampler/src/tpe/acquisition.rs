@@ -1,9 +1,12 @@
 //! The densities of one question, and the score of candidates under them.
 
-use super::column::Column;
+use std::ops::Range;
+
+use super::columns::Columns;
+use super::observations::Observations;
 use super::options::TpeOptions;
-use super::parzen::{Parzen, recency_weights};
-use super::split::Split;
+use super::order::{Weights, others, ranges};
+use super::parzen::{Parzen, RunningRow};
 use crate::numeric::log_add_exp;
 
 /// Estimated need over capacity from which a configuration loses score, and the ratio that costs one unit of log
@@ -16,69 +19,66 @@ const MISFIT_CAP: f64 = 4.0;
 
 /// l, g and, where something failed, the densities of the trials that ran and of those that failed.
 #[derive(Debug)]
-pub(super) struct Acquisition {
-    good: Parzen,
-    bad: Parzen,
-    feasibility: Option<Feasibility>,
+pub(super) struct Acquisition<'a> {
+    good: Parzen<'a>,
+    bad: Parzen<'a>,
+    feasibility: Option<Feasibility<'a>>,
 }
 
 #[derive(Debug)]
-struct Feasibility {
-    ran: Parzen,
-    failed: Parzen,
+struct Feasibility<'a> {
+    ran: Parzen<'a>,
+    failed: Parzen<'a>,
     log_share_ran: f64,
     log_share_failed: f64,
 }
 
-/// Rows of the history and of the running trials: `columns[c][row]`, and for each row its trial number.
-pub(super) struct Rows<'a> {
-    pub(super) ended: &'a [Vec<f64>],
-    pub(super) numbers: &'a [i64],
-    pub(super) running: &'a [(i64, Vec<f64>)],
+/// The trials that count: ascending rows.
+pub(super) struct Rows<'a, 'b> {
+    pub(super) ran: &'a Observations,
+    /// Of those that ran.
+    pub(super) good: &'b [usize],
+    /// Bad ones of those that ran have no lower row.
+    pub(super) first_bad: usize,
+    /// What failed or is infeasible, where that has densities of its own.
+    pub(super) failed: &'a Observations,
+    pub(super) first_failed: usize,
+    pub(super) running: &'b [RunningRow],
     /// Whether there are several objectives.
     pub(super) several: bool,
 }
 
-impl Acquisition {
+impl<'a> Acquisition<'a> {
     /// Running trials count as bad, so that parallel workers are not sent to the same point.
-    pub(super) fn new(columns: &[Column], rows: &Rows<'_>, split: &Split, options: &TpeOptions) -> Self {
-        let estimator = |of: &[usize], running: &[(i64, Vec<f64>)], all_equal: bool| {
-            // Oldest first: the weights depend on it.
-            let ended = of.iter().map(|row| (rows.numbers[*row], Err(*row)));
-            let mut order = ended.chain(running.iter().map(|(number, raw)| (*number, Ok(raw)))).collect::<Vec<_>>();
-            if !running.is_empty() {
-                order.sort_by_key(|(number, _)| *number);
-            }
-            let gather = |column: usize| {
-                let raw = |(_, source): &(i64, Result<&Vec<f64>, usize>)| match source {
-                    Ok(raw) => raw[column],
-                    Err(row) => rows.ended[column][*row],
-                };
-                order.iter().map(raw).collect::<Vec<_>>()
-            };
-            let observations = (0..columns.len()).map(gather).collect::<Vec<_>>();
-            let weights = if all_equal { vec![1.0; order.len()] } else { recency_weights(order.len()) };
-            Parzen::new(columns, &observations, &weights, options.parzen)
+    pub(super) fn new(columns: &Columns, rows: &Rows<'a, '_>, options: &TpeOptions) -> Self {
+        let all = (0..columns.list.len()).collect::<Vec<_>>();
+        let estimator = |observations: &'a Observations, ranges: &[Range<usize>], running: &[RunningRow], weights| {
+            Parzen::new(observations, &all, ranges, running, weights, options.parzen)
         };
-        let feasibility = (!split.failed.is_empty()).then(|| {
-            let mut ran = [&split.good[..], &split.bad[..]].concat();
-            ran.sort_unstable();
+        let good = ranges(rows.good.iter().copied());
+        let bad = others(rows.good, rows.first_bad, rows.ran.len());
+        let feasibility = (rows.failed.len() > rows.first_failed).then(|| {
+            let old = rows.good.iter().copied().filter(|row| *row < rows.first_bad);
+            let ran = ranges(old.chain(rows.first_bad..rows.ran.len()));
+            let failed = rows.first_failed..rows.failed.len();
             // One pseudo-observation each, so that a first success or failure does not decide everything.
-            let total = (ran.len() + split.failed.len() + 2) as f64;
+            let count = |ranges: &[Range<usize>]| (ranges.iter().map(ExactSizeIterator::len).sum::<usize>() + 1) as f64;
+            let (n_ran, n_failed) = (count(&ran), count(std::slice::from_ref(&failed)));
             Feasibility {
-                log_share_ran: libm::log((ran.len() + 1) as f64 / total),
-                log_share_failed: libm::log((split.failed.len() + 1) as f64 / total),
-                ran: estimator(&ran, &[], false),
-                failed: estimator(&split.failed, &[], false),
+                log_share_ran: libm::log(n_ran / (n_ran + n_failed)),
+                log_share_failed: libm::log(n_failed / (n_ran + n_failed)),
+                ran: estimator(rows.ran, &ran, &[], Weights::Recency),
+                failed: estimator(rows.failed, &[failed], &[], Weights::Recency),
             }
         });
         // A front is spread over the space: of several objectives no good trial is out of date.
-        let good = estimator(&split.good, &[], rows.several);
-        Self { good, bad: estimator(&split.bad, rows.running, false), feasibility }
+        let weights = if rows.several { Weights::Uniform } else { Weights::Recency };
+        let good = estimator(rows.ran, &good, &[], weights);
+        Self { good, bad: estimator(rows.ran, &bad, rows.running, Weights::Recency), feasibility }
     }
 
     /// The density candidates are drawn from.
-    pub(super) fn good(&self) -> &Parzen {
+    pub(super) fn good(&self) -> &Parzen<'a> {
         &self.good
     }
 

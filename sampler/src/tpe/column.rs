@@ -47,6 +47,11 @@ impl Column {
         Self { distribution: distribution.clone(), kind }
     }
 
+    /// Whether its kernels live in logarithms.
+    pub(super) fn is_log(&self) -> bool {
+        matches!(self.kind, Kind::Numeric { log: true, .. })
+    }
+
     pub(super) fn kind(&self) -> &Kind {
         &self.kind
     }
@@ -67,6 +72,30 @@ impl Column {
                 let last = choices.as_slice().len() - 1;
                 choices.as_slice()[(raw.clamp(0.0, last as f64).round_ties_even() as usize).min(last)].clone()
             }
+        }
+    }
+
+    /// The raw number of the value nearest to `raw`.
+    pub(super) fn snap(&self, raw: f64) -> f64 {
+        match &self.distribution {
+            Distribution::Float(range) => range.nearest(raw),
+            Distribution::Int(range) => range.nearest(raw) as f64,
+            Distribution::Categorical(choices) => {
+                raw.clamp(0.0, (choices.as_slice().len() - 1) as f64).round_ties_even()
+            }
+        }
+    }
+
+    /// How many values there are; `None` for a continuous range.
+    pub(super) fn cardinality(&self) -> Option<u64> {
+        self.distribution.cardinality()
+    }
+
+    /// The raw number of value `index`.
+    pub(super) fn raw_at(&self, index: u64) -> f64 {
+        match &self.distribution {
+            Distribution::Float(_) | Distribution::Int(_) => self.encode(&self.distribution.value_at(index)),
+            Distribution::Categorical(_) => index as f64,
         }
     }
 

@@ -1,7 +1,12 @@
 //! What the sampler remembers: one row per ended trial that teaches something, by trial number, in columns.
 
-use crate::seam::{Ended, Outcome};
 use fleetune_core::Direction;
+
+use super::column::Column;
+use super::observations::Observations;
+use super::options::ParzenOptions;
+use super::split::better;
+use crate::seam::{Ended, Outcome};
 
 /// What came of a trial, smaller values better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,29 +76,83 @@ pub(super) fn losses(ended: &Ended, directions: &[Direction]) -> Vec<f64> {
     }
 }
 
-/// Rows by trial number; `columns[c][row]` is a raw number.
-#[derive(Clone, Debug, Default)]
+/// Trials by number, one row each, and the best of them.
+#[derive(Clone, Debug)]
 pub(super) struct History {
-    pub(super) numbers: Vec<i64>,
+    pub(super) observations: Observations,
     pub(super) fates: Vec<Fate>,
     /// Where there are several objectives: all values of a complete trial, smaller better; empty for the others.
     pub(super) losses: Vec<Vec<f64>>,
-    pub(super) columns: Vec<Vec<f64>>,
+    /// Rows of the best trials with their values, best first.
+    leaders: Vec<usize>,
+    /// How many are kept.
+    most_leaders: usize,
 }
 
 impl History {
-    pub(super) fn new(columns: usize) -> Self {
-        Self { columns: vec![Vec::new(); columns], ..Self::default() }
+    /// No trial yet. `most_leaders`: so many of the best are at hand.
+    pub(super) fn new(columns: &[Column], options: ParzenOptions, most_leaders: usize) -> Self {
+        let observations = Observations::new(columns, options);
+        Self { observations, fates: Vec::new(), losses: Vec::new(), leaders: Vec::new(), most_leaders }
     }
 
-    /// Adds a row; the order of calls leaves no trace. A number that is there already is left as it is.
-    pub(super) fn insert(&mut self, number: i64, fate: Fate, losses: Vec<f64>, raw: &[f64]) {
-        let Err(row) = self.numbers.binary_search(&number) else { return };
-        self.numbers.insert(row, number);
+    /// Adds a row; the order of calls leaves no trace. A number that is there already is left as it is;
+    /// whether it was new.
+    pub(super) fn insert(&mut self, number: i64, fate: Fate, losses: Vec<f64>, raw: &[f64]) -> bool {
+        let Some(row) = self.observations.insert(number, raw) else { return false };
         self.fates.insert(row, fate);
         self.losses.insert(row, losses);
-        for (column, raw) in self.columns.iter_mut().zip(raw) {
-            column.insert(row, *raw);
+        for leader in self.leaders.iter_mut().filter(|leader| **leader >= row) {
+            *leader += 1;
+        }
+        let is_ahead = |leader: &usize| better(&self.fates[*leader], &fate).then(leader.cmp(&row)).is_lt();
+        let place = self.leaders.partition_point(is_ahead);
+        if place < self.most_leaders {
+            self.leaders.insert(place, row);
+            self.leaders.truncate(self.most_leaders);
+        }
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.fates.len()
+    }
+
+    /// Rows of the `count` best by value, ascending; no more than are kept.
+    pub(super) fn best(&self, count: usize) -> Vec<usize> {
+        let mut rows = self.leaders[..count.min(self.leaders.len())].to_vec();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::split::best_rows;
+    use super::*;
+    use crate::rng::{shuffle, trial_rng};
+    use fleetune_core::TrialNumber;
+
+    #[test]
+    fn leaders_are_the_best_rows_in_whatever_order_trials_ended() {
+        let fate = |number: i64| {
+            let value = (number * 7 % 11) as f64;
+            match number % 5 {
+                0 => Fate::Pruned { last_step: Some(number as u32 % 3), value, violation: 0.0 },
+                1 => Fate::Complete { value, violation: value - 8.0 },
+                _ => Fate::Complete { value, violation: 0.0 },
+            }
+        };
+        for seed in 0..20 {
+            let mut history = History::new(&[], ParzenOptions::OPTUNA, 25);
+            let mut numbers = (0..60).collect::<Vec<_>>();
+            shuffle(&mut numbers, &mut trial_rng(seed, TrialNumber(0), &[]));
+            for number in numbers {
+                history.insert(number, fate(number), Vec::new(), &[]);
+            }
+            for count in [0, 1, 9, 25] {
+                assert_eq!(history.best(count), best_rows(&history.fates, &[], (0..60).collect(), count).0);
+            }
         }
     }
 }

@@ -5,19 +5,28 @@
 
 mod acquisition;
 mod column;
+mod columns;
+mod digits;
 mod history;
+mod kernel;
+mod lanes;
+mod observations;
 mod options;
 mod optuna5;
+mod order;
 mod parzen;
 mod sampler;
 mod split;
 mod subset;
+mod sum;
 
 pub use column::Column;
 pub use history::Fate;
+pub use observations::Observations;
 pub use options::{LeastBandwidth, ParzenOptions, TpeOptions};
 pub(crate) use optuna5::Optuna5;
-pub use parzen::{Parzen, recency_weights};
+pub use order::Weights;
+pub use parzen::{Parzen, RunningRow};
 pub(crate) use sampler::Tpe;
 pub(crate) use split::better;
 pub use split::{Split, best_rows, split};

@@ -4,15 +4,17 @@
 //! combinations, is drawn again.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use fleetune_core::study::{TpeGamma, TpeOptuna5Config, TpeWeights};
-use fleetune_core::{Direction, Params, SearchSpace, Value};
+use fleetune_core::{Direction, Params, SearchSpace};
 use rand::rngs::ChaCha8Rng;
 
-use super::column::Column;
+use super::columns::Columns;
 use super::history::{Fate, History, losses};
 use super::options::{LeastBandwidth, ParzenOptions};
-use super::parzen::{Parzen, recency_weights};
+use super::order::{Weights, others, ranges};
+use super::parzen::{Parzen, RunningRow};
 use super::split::best_rows;
 use crate::draw;
 use crate::seam::{Ask, Event, Sampler, SpaceExhausted};
@@ -27,43 +29,28 @@ pub(crate) struct Optuna5 {
     space: SearchSpace,
     directions: Vec<Direction>,
     config: TpeOptuna5Config,
-    columns: Vec<Column>,
-    /// Column of each parameter that has more than one value.
-    column_of: BTreeMap<String, usize>,
+    columns: Columns,
     /// Complete and pruned trials.
     history: History,
 }
 
 /// The densities over some columns, and those columns.
-struct Densities {
+struct Densities<'a> {
     of: Vec<usize>,
-    good: Parzen,
-    bad: Parzen,
+    good: Parzen<'a>,
+    bad: Parzen<'a>,
 }
 
 impl Optuna5 {
     pub(crate) fn new(space: &SearchSpace, directions: &[Direction], config: TpeOptuna5Config) -> Self {
-        let mut columns = Vec::new();
-        let mut column_of = BTreeMap::new();
-        for (name, parameter) in space.parameters() {
-            if !parameter.distribution().is_single() {
-                column_of.insert(name.clone(), columns.len());
-                columns.push(Column::new(parameter.distribution(), false));
-            }
-        }
-        let history = History::new(columns.len());
-        Self { space: space.clone(), directions: directions.to_vec(), config, columns, column_of, history }
+        let columns = Columns::new(space, false);
+        let leaders = if directions.len() > 1 { 0 } else { GOOD_CAP };
+        let history = History::new(&columns.list, parzen(config), leaders);
+        Self { space: space.clone(), directions: directions.to_vec(), config, columns, history }
     }
 
     fn is_started(&self) -> bool {
-        self.history.fates.len() >= self.config.n_startup_trials as usize
-    }
-
-    fn encode(&self, params: &Params) -> Vec<f64> {
-        let raw = |(name, column): (&String, &usize)| {
-            params.get(name).map_or(f64::NAN, |value| self.columns[*column].encode(value))
-        };
-        self.column_of.iter().map(raw).collect()
+        self.history.len() >= self.config.n_startup_trials as usize
     }
 
     /// The sets of columns that are drawn jointly.
@@ -72,79 +59,72 @@ impl Optuna5 {
         if !self.config.multivariate.unwrap_or(self.config.group || !several) {
             return Vec::new();
         }
-        let has = |column: usize| self.history.columns[column].iter().map(|raw| !raw.is_nan());
+        let columns = 0..self.columns.list.len();
+        let track = |column: usize| self.history.observations.track(column);
         if !self.config.group {
-            let everywhere = (0..self.columns.len()).filter(|column| has(*column).all(|has| has));
+            let everywhere = columns.filter(|column| track(*column).absent == 0);
             return Vec::from_iter(Some(everywhere.collect::<Vec<_>>()).filter(|columns| !columns.is_empty()));
         }
         // Splitting sets by every trial in turn, as Optuna does, ends at columns that the same trials have.
         let mut groups = BTreeMap::<Vec<bool>, Vec<usize>>::new();
-        for column in 0..self.columns.len() {
-            let trials = has(column).collect::<Vec<_>>();
-            if trials.contains(&true) {
-                groups.entry(trials).or_default().push(column);
-            }
+        for column in columns.filter(|column| track(*column).absent < self.history.len()) {
+            // Those that all trials have need no look at each.
+            let trials = if track(column).absent == 0 { &[][..] } else { &track(column).raw };
+            groups.entry(trials.iter().map(|raw| !raw.is_nan()).collect()).or_default().push(column);
         }
         groups.into_values().collect()
     }
 
-    /// Rows of the good and of the bad trials, ascending.
-    fn split(&self) -> (Vec<usize>, Vec<usize>) {
-        let n = self.history.fates.len();
+    /// Rows of the good trials, ascending; all others are bad.
+    fn good(&self) -> Vec<usize> {
+        let n = self.history.len();
         let several = self.directions.len() > 1;
         let good = match self.config.gamma {
             TpeGamma::Default if several => n.div_ceil(10),
             TpeGamma::Default => n.div_ceil(10).min(GOOD_CAP),
             TpeGamma::Hyperopt => ((0.25 * (n as f64).sqrt()).ceil() as usize).min(GOOD_CAP),
         };
-        let losses = if several { &self.history.losses[..] } else { &[] };
-        best_rows(&self.history.fates, losses, (0..n).collect(), good)
+        if several {
+            return best_rows(&self.history.fates, &self.history.losses, (0..n).collect(), good).0;
+        }
+        self.history.best(good)
     }
 
     /// The densities over the columns `of`. A trial that lacks one of them is in neither.
-    fn densities(&self, of: Vec<usize>, split: &(Vec<usize>, Vec<usize>), running: &[(i64, Vec<f64>)]) -> Densities {
-        let columns = of.iter().map(|column| self.columns[*column].clone()).collect::<Vec<_>>();
+    fn densities(&self, of: Vec<usize>, good: &[usize], running: &[RunningRow]) -> Densities<'_> {
+        let observations = &self.history.observations;
         let several = self.directions.len() > 1;
-        let estimator = |rows: &[usize], running: &[(i64, Vec<f64>)], is_good: bool| {
-            let ended = rows.iter().map(|row| {
-                let raw = of.iter().map(|column| self.history.columns[*column][*row]).collect::<Vec<_>>();
-                (self.history.numbers[*row], raw)
-            });
-            let running = running.iter().map(|(number, raw)| (*number, of.iter().map(|column| raw[*column]).collect()));
-            let mut trials = ended.chain(running).collect::<Vec<_>>();
-            trials.retain(|(_, raw)| raw.iter().all(|raw| !raw.is_nan()));
-            trials.sort_by_key(|(number, _)| *number);
-            let observed = |place: usize| trials.iter().map(|(_, raw)| raw[place]).collect::<Vec<_>>();
-            let observations = (0..of.len()).map(observed).collect::<Vec<_>>();
+        let estimator = |mut rows: Vec<Range<usize>>, running: &[RunningRow], is_good: bool| {
+            let holed = of.iter().filter(|column| observations.track(**column).absent > 0).collect::<Vec<_>>();
+            if !holed.is_empty() {
+                let is_whole = |row: &usize| holed.iter().all(|c| !observations.track(**c).raw[*row].is_nan());
+                rows = ranges(rows.into_iter().flatten().filter(is_whole));
+            }
+            let is_whole = |running: &&RunningRow| of.iter().all(|column| !running.1[*column].is_nan());
+            let running = running.iter().filter(is_whole).cloned().collect::<Vec<_>>();
             let weights = match self.config.weights {
-                TpeWeights::Default if !(is_good && several) => recency_weights(trials.len()),
-                TpeWeights::Default | TpeWeights::Uniform => vec![1.0; trials.len()],
+                TpeWeights::Default if !(is_good && several) => Weights::Recency,
+                TpeWeights::Default | TpeWeights::Uniform => Weights::Uniform,
             };
-            Parzen::new(&columns, &observations, &weights, self.parzen())
+            Parzen::new(observations, &of, &rows, &running, weights, parzen(self.config))
         };
         let running = if self.config.constant_liar { running } else { &[] };
-        Densities { good: estimator(&split.0, &[], true), bad: estimator(&split.1, running, false), of }
+        let bad = others(good, 0, observations.len());
+        let (good, bad) = (estimator(ranges(good.iter().copied()), &[], true), estimator(bad, running, false));
+        Densities { of, good, bad }
     }
 
-    fn parzen(&self) -> ParzenOptions {
-        let least = if self.config.consider_magic_clip { LeastBandwidth::MagicClip } else { LeastBandwidth::Tiny };
-        ParzenOptions { least, endpoints: self.config.consider_endpoints, prior_weight: self.config.prior_weight }
-    }
-
-    /// A value for each column of `densities`: the candidate with the largest l / g, the first on ties.
-    fn best_of(&self, densities: &Densities, rng: &mut ChaCha8Rng) -> Vec<Value> {
-        let candidate = |_| {
-            let kernel = densities.good.draw_kernel(rng);
-            let value = |(place, column): (usize, &usize)| {
-                self.columns[*column].decode(densities.good.draw(place, kernel, rng))
+    /// A raw number for each column of `densities`: the candidate with the largest l / g, the first on ties.
+    fn best_of(&self, densities: &Densities<'_>, rng: &mut ChaCha8Rng) -> Vec<f64> {
+        let cumulative = densities.good.cumulative();
+        let point = |_| {
+            let kernel = Parzen::draw_kernel(&cumulative, rng);
+            let raw = |(place, column): (usize, &usize)| {
+                self.columns.list[*column].snap(densities.good.draw(place, kernel, rng))
             };
-            densities.of.iter().enumerate().map(value).collect::<Vec<_>>()
+            densities.of.iter().enumerate().map(raw).collect::<Vec<_>>()
         };
-        let mut candidates = (0..self.config.n_ei_candidates.max(1)).map(candidate).collect::<Vec<_>>();
-        let encode = |values: &Vec<Value>| {
-            values.iter().zip(&densities.of).map(|(value, column)| self.columns[*column].encode(value)).collect()
-        };
-        let points = candidates.iter().map(encode).collect::<Vec<Vec<f64>>>();
+        let mut points = (0..self.config.n_ei_candidates.max(1)).map(point).collect::<Vec<_>>();
         let (good, bad) = (densities.good.log_density(&points), densities.bad.log_density(&points));
         let mut best = (0, f64::NEG_INFINITY);
         for (index, score) in good.iter().zip(&bad).map(|(good, bad)| good - bad).enumerate() {
@@ -152,8 +132,14 @@ impl Optuna5 {
                 best = (index, score);
             }
         }
-        candidates.swap_remove(best.0)
+        points.swap_remove(best.0)
     }
+}
+
+/// The options of the estimators.
+fn parzen(config: TpeOptuna5Config) -> ParzenOptions {
+    let least = if config.consider_magic_clip { LeastBandwidth::MagicClip } else { LeastBandwidth::Tiny };
+    ParzenOptions { least, endpoints: config.consider_endpoints, prior_weight: config.prior_weight }
 }
 
 impl Sampler for Optuna5 {
@@ -161,7 +147,7 @@ impl Sampler for Optuna5 {
         let Event::Ended(ended) = event else { return };
         match Fate::of(ended, &self.directions) {
             Some(fate @ (Fate::Complete { .. } | Fate::Pruned { .. })) => {
-                let raw = self.encode(&ended.params);
+                let raw = self.columns.encode(&ended.params);
                 self.history.insert(ended.number.0, fate, losses(ended, &self.directions), &raw);
             }
             Some(Fate::Failed) | None => {}
@@ -175,36 +161,24 @@ impl Sampler for Optuna5 {
         if !self.is_started() {
             return draw::configuration(&self.space, ask.fixed, rng);
         }
-        let split = self.split();
+        let good = self.good();
         let others = ask.running.iter().filter(|trial| trial.number != ask.number);
-        let running = others.map(|trial| (trial.number.0, self.encode(&trial.params))).collect::<Vec<_>>();
-        let joint = self.joint().into_iter().map(|of| self.densities(of, &split, &running)).collect::<Vec<_>>();
-        let mut alone = BTreeMap::<usize, Densities>::new();
+        let running = others.map(|trial| (trial.number.0, self.columns.encode(&trial.params))).collect::<Vec<_>>();
+        let joint = self.joint().into_iter().map(|of| self.densities(of, &good, &running)).collect::<Vec<_>>();
+        let mut alone = BTreeMap::<usize, Densities<'_>>::new();
         for _ in 0..DRAWS {
             let mut drawn = BTreeMap::new();
             for densities in &joint {
                 drawn.extend(densities.of.iter().copied().zip(self.best_of(densities, rng)));
             }
-            let mut params = Params::new();
-            let mut kept = 0;
-            for name in self.space.order() {
-                if !self.space.is_active(name, &params) {
-                    continue;
-                }
-                let value = match (ask.fixed.get(name), self.column_of.get(name)) {
-                    (Some(value), _) => {
-                        kept += 1;
-                        value.clone()
-                    }
-                    (None, None) => self.space.parameters()[name].distribution().value_at(0),
-                    (None, Some(column)) => drawn.remove(column).unwrap_or_else(|| {
-                        let new = || self.densities(vec![*column], &split, &running);
-                        self.best_of(alone.entry(*column).or_insert_with(new), rng).remove(0)
-                    }),
-                };
-                params.insert(name.clone(), value);
-            }
-            if kept == ask.fixed.len() && self.space.forbidden_by(&params).is_none() {
+            let raw = |column| {
+                drawn.remove(&column).unwrap_or_else(|| {
+                    let new = || self.densities(vec![column], &good, &running);
+                    self.best_of(alone.entry(column).or_insert_with(new), rng).remove(0)
+                })
+            };
+            let params = self.columns.configuration(&self.space, ask.fixed, raw);
+            if let Some(params) = params.filter(|params| self.space.forbidden_by(params).is_none()) {
                 return Ok(params);
             }
         }

@@ -1,355 +1,375 @@
 //! A Parzen estimator: a mixture of products of one-dimensional kernels, one for each observation plus a wide prior.
 //!
 //! A kernel whose observation lacks a parameter is uniform in it: the space of all parameters, on or off, is modelled
-//! jointly, without Optuna's decomposition into groups.
+//! jointly, without Optuna's decomposition into groups. Densities are in units of the uniform one, so that the prior
+//! keeps every sum within the range of a double; see `sum` for how sums are made.
 
 use rand::rngs::ChaCha8Rng;
+use std::ops::Range;
 
-use super::column::{Column, Kind};
-use super::options::{LeastBandwidth, ParzenOptions};
-use crate::numeric::{LN_SQRT_2PI, log_cell_mass, log_gauss_mass, log_sum_exp, truncated_quantile};
+use super::column::Kind;
+use super::kernel::{Kernel, Scale, bandwidth_floor, wide};
+use super::observations::{FOREIGN, Observations, Track};
+use super::options::ParzenOptions;
+use super::order::{Order, Ramp, Source, Weights};
+use crate::numeric::{LN_SQRT_2PI, log_cell_mass, log_sum_exp, truncated_quantile};
 use crate::rng::unit;
 
-/// Observations that get full weight; older ones get a ramp. Origin: Optuna's default weights.
-const RECENT: usize = 25;
-/// Least bandwidth without any clip. Origin: Optuna.
-const TINY_BANDWIDTH: f64 = 1e-12;
+/// A trial that runs: its number and its raw numbers, one per column of the observations.
+pub type RunningRow = (i64, Vec<f64>);
 
-/// The weights of `n` observations, oldest first: the last 25 get 1, the ones before a ramp from 1/n to 1.
-pub fn recency_weights(n: usize) -> Vec<f64> {
-    let ramp = n.saturating_sub(RECENT);
-    let start = 1.0 / n as f64;
-    let step = |index: usize| if ramp > 1 { index as f64 * ((1.0 - start) / (ramp - 1) as f64) } else { 0.0 };
-    (0..n).map(|index| if index < ramp { start + step(index) } else { 1.0 }).collect()
+/// A density over some columns of observations, ready to be drawn from and evaluated.
+#[derive(Debug)]
+pub struct Parzen<'a> {
+    pub(super) dimensions: Vec<Dimension<'a>>,
+    pub(super) order: Order,
+    pub(super) ramp: Ramp,
+    pub(super) prior_weight: f64,
+    /// Ranks, ascending, of observations with a kernel of their own in some dimension.
+    pub(super) odd: Vec<usize>,
+    /// Their kernels, a row for each.
+    pub(super) odd_parts: Vec<Part>,
 }
 
-/// A density over the columns, ready to be drawn from and evaluated.
-#[derive(Clone, Debug)]
-pub struct Parzen {
-    /// One per kernel, the prior last.
-    log_weights: Vec<f64>,
-    cumulative: Vec<f64>,
-    dimensions: Vec<Dimension>,
+#[derive(Debug)]
+pub(super) struct Dimension<'a> {
+    pub(super) track: &'a Track,
+    pub(super) shape: Shape,
 }
 
-#[derive(Clone, Debug)]
-enum Dimension {
-    Numeric(Numeric),
-    Categorical {
-        choices: usize,
-        /// Choice of each kernel; `None` for the prior and where the parameter was off.
-        chosen: Vec<Option<usize>>,
-        hit: f64,
-        miss: f64,
+#[derive(Debug)]
+pub(super) enum Shape {
+    Number {
+        /// Makes the narrowest kernels.
+        least: Scale,
+        step: Option<f64>,
+        prior: Kernel,
+        /// Kernels are looked up by cell.
+        tabled: bool,
+        /// The scales of the track are those of these kernels.
+        scaled: bool,
     },
+    /// Probability in units of the uniform one of a kernel's own choice and of any other.
+    Choice { choices: usize, hit: f64, miss: f64 },
 }
 
-#[derive(Clone, Debug)]
-struct Numeric {
-    column: Column,
-    low: f64,
-    high: f64,
-    step: Option<f64>,
-    /// Distinct kernels; repeated observations on a grid share one.
-    kernels: Vec<Kernel>,
-    /// For each kernel of the mixture its index in `kernels`; `None` where the parameter was off.
-    index: Vec<Option<u32>>,
+/// The kernel of one observation in one dimension.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// Uniform.
+    Off,
+    /// Of a grid or of choices, as narrow as any.
+    Cell(u16),
+    Number(Kernel),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Kernel {
-    centre: f64,
-    bandwidth: f64,
-    log_bandwidth: f64,
-    /// Logarithm of what the density is divided by.
-    log_norm: f64,
-}
-
-impl Parzen {
-    /// The estimator of `observations`, raw numbers by column then by trial (oldest first), with a weight for each
-    /// trial. Without observations it is the prior alone.
-    pub fn new(columns: &[Column], observations: &[Vec<f64>], weights: &[f64], options: ParzenOptions) -> Self {
-        let prior = if weights.is_empty() { 1.0 } else { options.prior_weight };
-        let total = weights.iter().sum::<f64>() + prior;
-        let shares = weights.iter().chain([&prior]).map(|weight| weight / total);
-        let mut sum = 0.0;
-        let cumulative = shares
-            .clone()
-            .map(|share| {
-                sum += share;
-                sum
-            })
-            .collect();
-        let dimension = |(column, observed): (&Column, &Vec<f64>)| match column.kind() {
-            Kind::Numeric { low, high, step, .. } => {
-                Dimension::Numeric(Numeric::new(column, (*low, *high, *step), observed, options))
+impl<'a> Parzen<'a> {
+    /// The estimator over `columns` of the `rows` (ascending ranges) of `observations` and of the running trials.
+    /// Without any it is the prior alone.
+    pub fn new(
+        observations: &'a Observations,
+        columns: &[usize],
+        rows: &[Range<usize>],
+        running: &[RunningRow],
+        weights: Weights,
+        options: ParzenOptions,
+    ) -> Self {
+        let order = Order::new(rows, observations.numbers(), running.iter().map(|(number, _)| *number));
+        let ramp = Ramp::new(weights, order.len);
+        let mut odd = order.running.iter().map(|(rank, _)| *rank).collect::<Vec<_>>();
+        let mut widths = Vec::with_capacity(columns.len());
+        let mut dimensions = Vec::with_capacity(columns.len());
+        for column in columns {
+            let track = observations.track(*column);
+            let (shape, wide) = shape(track, &order, running, *column, options);
+            odd.extend(wide.iter().map(|(rank, _)| *rank));
+            widths.push(wide);
+            if track.has_foreign() {
+                let foreign = |run: &super::order::Run| {
+                    let (rank, start) = (run.rank, run.rows.start);
+                    let rows = run.rows.clone().filter(|row| track.is_foreign(*row));
+                    rows.map(move |row| rank + row - start).collect::<Vec<_>>()
+                };
+                odd.extend(order.runs.iter().flat_map(foreign));
             }
-            Kind::Categorical { choices } => {
-                let pseudo = options.prior_weight / (observed.len() + 1) as f64;
-                let row = 1.0 + *choices as f64 * pseudo;
-                let chosen = |raw: &f64| (*raw >= 0.0).then_some(*raw as usize).filter(|index| index < choices);
-                Dimension::Categorical {
-                    choices: *choices,
-                    chosen: observed.iter().map(chosen).chain([None]).collect(),
-                    hit: libm::log((1.0 + pseudo) / row),
-                    miss: libm::log(pseudo / row),
-                }
-            }
-        };
-        Self {
-            log_weights: shares.map(libm::log).collect(),
-            cumulative,
-            dimensions: columns.iter().zip(observations).map(dimension).collect(),
+            dimensions.push(Dimension { track, shape });
         }
+        odd.sort_unstable();
+        odd.dedup();
+        let prior_weight = if order.len == 0 { 1.0 } else { options.prior_weight };
+        let mut parzen = Self { dimensions, order, ramp, prior_weight, odd, odd_parts: Vec::new() };
+        parzen.odd_parts = parzen.odd_kernels(columns, running, &widths);
+        parzen
     }
 
-    /// The weight of each kernel, the prior last.
+    fn odd_kernels(&self, columns: &[usize], running: &[RunningRow], widths: &[Vec<(usize, f64)>]) -> Vec<Part> {
+        let mut next = vec![0; columns.len()];
+        let mut parts = Vec::with_capacity(self.odd.len() * columns.len());
+        for rank in &self.odd {
+            let source = self.order.source(*rank);
+            for (place, dimension) in self.dimensions.iter().enumerate() {
+                let wide = widths[place].get(next[place]).filter(|(wide, _)| wide == rank);
+                next[place] += usize::from(wide.is_some());
+                let width = wide.map(|(_, width)| *width);
+                parts.push(match source {
+                    Source::Row(row) => dimension.row(row, width),
+                    Source::Running(index) => dimension.raw(running[index].1[columns[place]], width),
+                });
+            }
+        }
+        parts
+    }
+
+    /// The share of each kernel, the prior last.
     pub fn weights(&self) -> Vec<f64> {
-        self.log_weights.iter().map(|log_weight| libm::exp(*log_weight)).collect()
+        let total = self.ramp.sum() + self.prior_weight;
+        (0..=self.order.len).map(|rank| self.weight(rank) / total).collect()
+    }
+
+    fn weight(&self, rank: usize) -> f64 {
+        if rank < self.order.len { self.ramp.weight(rank) } else { self.prior_weight }
     }
 
     /// Bandwidths of the kernels of a column of numbers, the prior last; none where a kernel is uniform in it. Empty for
     /// a column of choices.
-    pub fn bandwidths(&self, column: usize) -> Vec<Option<f64>> {
-        match &self.dimensions[column] {
-            Dimension::Numeric(numeric) => {
-                numeric.index.iter().map(|index| Some(numeric.kernels[(*index)? as usize].bandwidth)).collect()
-            }
-            Dimension::Categorical { .. } => Vec::new(),
-        }
-    }
-
-    /// Draws a kernel of the mixture.
-    pub(super) fn draw_kernel(&self, rng: &mut ChaCha8Rng) -> usize {
-        let u = unit(rng);
-        self.cumulative.partition_point(|bound| *bound <= u).min(self.cumulative.len() - 1)
-    }
-
-    /// Draws a raw number of column `dimension` from a kernel. Grids: rounded to the grid by the caller's decoding.
-    pub(super) fn draw(&self, dimension: usize, kernel: usize, rng: &mut ChaCha8Rng) -> f64 {
-        let u = unit(rng);
-        match &self.dimensions[dimension] {
-            Dimension::Numeric(numeric) => numeric.quantile(numeric.index[kernel], u),
-            Dimension::Categorical { choices, chosen, hit, miss } => {
-                let uniform = ((u * *choices as f64) as usize).min(choices - 1);
-                let Some(own) = chosen[kernel] else { return uniform as f64 };
-                // The kernel is uniform with total weight C·miss, plus hit − miss at its own choice.
-                let extra = libm::exp(*hit) - libm::exp(*miss);
-                if u < extra {
-                    return own as f64;
-                }
-                (((u - extra) / (1.0 - extra) * *choices as f64) as usize).min(choices - 1) as f64
-            }
-        }
-    }
-
-    /// The log density at each point, a raw number per column; NaN where a parameter is off, which integrates it out.
-    pub fn log_density(&self, points: &[Vec<f64>]) -> Vec<f64> {
-        let mut sums = vec![self.log_weights.clone(); points.len()];
-        for (dimension, kernel) in self.dimensions.iter().enumerate() {
-            // Equal coordinates of several points share a table.
-            let mut known = Vec::<u64>::new();
-            let mut tables = Vec::<Vec<f64>>::new();
-            for (point, sum) in points.iter().zip(&mut sums) {
-                let raw = point[dimension];
-                if raw.is_nan() {
-                    continue;
-                }
-                match kernel {
-                    Dimension::Categorical { choices, chosen, hit, miss } => {
-                        let uniform = -libm::log(*choices as f64);
-                        for (sum, chosen) in sum.iter_mut().zip(chosen) {
-                            *sum += match chosen {
-                                None => uniform,
-                                Some(own) if *own == raw as usize => *hit,
-                                Some(_) => *miss,
-                            };
-                        }
-                    }
-                    Dimension::Numeric(numeric) => {
-                        let bits = raw.to_bits();
-                        let table = known.iter().position(|known| *known == bits).unwrap_or_else(|| {
-                            known.push(bits);
-                            tables.push(numeric.table(raw));
-                            tables.len() - 1
-                        });
-                        let table = &tables[table];
-                        let uniform = table[table.len() - 1];
-                        for (sum, index) in sum.iter_mut().zip(&numeric.index) {
-                            *sum += index.map_or(uniform, |index| table[index as usize]);
-                        }
-                    }
-                }
-            }
-        }
-        sums.iter().map(|terms| log_sum_exp(terms)).collect()
-    }
-}
-
-impl Numeric {
-    fn new(
-        column: &Column,
-        (low, high, step): (f64, f64, Option<f64>),
-        observed: &[f64],
-        options: ParzenOptions,
-    ) -> Self {
-        let present = observed.iter().enumerate().filter(|(_, raw)| !raw.is_nan());
-        let mut sorted = present.map(|(trial, raw)| (column.transform(*raw), trial)).collect::<Vec<_>>();
-        sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let centres = sorted.iter().map(|(centre, _)| *centre).collect::<Vec<_>>();
-        let widths = bandwidths(&centres, low, high, step.filter(|_| !is_log(column)), options);
-        let mut kernels = Vec::<Kernel>::new();
-        let mut index = vec![None; observed.len()];
-        for ((centre, trial), bandwidth) in sorted.into_iter().zip(widths) {
-            // Of equal centres only the first and the last can differ in bandwidth from the others.
-            let recent = kernels.len().saturating_sub(3)..kernels.len();
-            let same = recent.clone().find(|index| {
-                kernels[*index].centre.to_bits() == centre.to_bits()
-                    && kernels[*index].bandwidth.to_bits() == bandwidth.to_bits()
-            });
-            index[trial] = Some(same.unwrap_or_else(|| {
-                kernels.push(Kernel::new(centre, bandwidth, low, high, step));
-                kernels.len() - 1
-            }) as u32);
-        }
-        index.push(Some(kernels.len() as u32));
-        kernels.push(Kernel::new(0.5 * (low + high), high - low, low, high, step));
-        Self { column: column.clone(), low, high, step, kernels, index }
-    }
-
-    fn quantile(&self, kernel: Option<u32>, u: f64) -> f64 {
-        let transformed = match kernel {
-            None => self.low + u * (self.high - self.low),
-            Some(index) => {
-                let Kernel { centre, bandwidth, .. } = self.kernels[index as usize];
-                let (a, b) = ((self.low - centre) / bandwidth, (self.high - centre) / bandwidth);
-                (centre + bandwidth * truncated_quantile(u, a, b)).clamp(self.low, self.high)
-            }
+    pub fn bandwidths(&self, place: usize) -> Vec<Option<f64>> {
+        let Shape::Number { least, .. } = &self.dimensions[place].shape else { return Vec::new() };
+        let bandwidth = |rank| match self.part(place, rank) {
+            Part::Off => None,
+            Part::Cell(_) => Some(least.bandwidth),
+            Part::Number(kernel) => Some(kernel.bandwidth),
         };
-        self.column.invert(transformed)
+        (0..=self.order.len).map(bandwidth).collect()
     }
 
-    /// Log density (log mass on a grid) at `raw` of each distinct kernel, and last of the uniform one.
-    fn table(&self, raw: f64) -> Vec<f64> {
-        let log_range = libm::log(self.high - self.low);
-        match self.step {
-            None => {
-                let x = self.column.transform(raw);
-                let density = |kernel: &Kernel| {
-                    let z = (x - kernel.centre) / kernel.bandwidth;
-                    -0.5 * z * z - kernel.log_norm
-                };
-                self.kernels.iter().map(density).chain([-log_range]).collect()
+    /// The kernel of a rank, that of the prior behind the last one.
+    pub(super) fn part(&self, place: usize, rank: usize) -> Part {
+        if rank >= self.order.len {
+            return self.dimensions[place].prior();
+        }
+        match self.odd.binary_search(&rank) {
+            Ok(found) => self.odd_parts[found * self.dimensions.len() + place],
+            Err(_) => match self.order.source(rank) {
+                Source::Row(row) => self.dimensions[place].row(row, None),
+                Source::Running(_) => unreachable!("running trials have kernels of their own"),
+            },
+        }
+    }
+
+    /// Sums of the shares, for [`Self::draw_kernel`].
+    pub(super) fn cumulative(&self) -> Vec<f64> {
+        let mut sum = 0.0;
+        let add = |share| {
+            sum += share;
+            sum
+        };
+        self.weights().into_iter().map(add).collect()
+    }
+
+    /// Draws a kernel of the mixture: its rank.
+    pub(super) fn draw_kernel(cumulative: &[f64], rng: &mut ChaCha8Rng) -> usize {
+        let u = unit(rng);
+        cumulative.partition_point(|bound| *bound <= u).min(cumulative.len() - 1)
+    }
+
+    /// Draws a raw number of a dimension from a kernel. Grids: snapped by the caller.
+    pub(super) fn draw(&self, place: usize, rank: usize, rng: &mut ChaCha8Rng) -> f64 {
+        let u = unit(rng);
+        let part = self.part(place, rank);
+        let dimension = &self.dimensions[place];
+        match &dimension.shape {
+            Shape::Choice { choices, hit, miss } => {
+                let count = *choices as f64;
+                let uniform = |u: f64| ((u * count) as usize).min(choices - 1) as f64;
+                match part {
+                    Part::Cell(own) if usize::from(own) < *choices => {
+                        // The kernel is uniform with total weight C·miss, plus hit − miss at its own choice.
+                        let extra = (hit - miss) / count;
+                        if u < extra { f64::from(own) } else { uniform((u - extra) / (1.0 - extra)) }
+                    }
+                    Part::Cell(_) | Part::Off | Part::Number(_) => uniform(u),
+                }
             }
-            Some(step) => {
-                let (left, right) = self.column.cell(raw, step);
-                let (middle, width) = (0.5 * (left + right), right - left);
-                let log_width = libm::log(width);
-                let mass = |kernel: &Kernel| {
-                    let (z, h) = ((middle - kernel.centre) / kernel.bandwidth, width / kernel.bandwidth);
-                    log_cell_mass(z, h, log_width - kernel.log_bandwidth) - kernel.log_norm
+            Shape::Number { least: Scale { low, high, .. }, .. } => {
+                let transformed = match dimension.kernel(part) {
+                    None => low + u * (high - low),
+                    Some(Kernel { centre, bandwidth, .. }) => {
+                        let (a, b) = ((low - centre) / bandwidth, (high - centre) / bandwidth);
+                        (centre + bandwidth * truncated_quantile(u, a, b)).clamp(*low, *high)
+                    }
                 };
-                self.kernels.iter().map(mass).chain([log_width - log_range]).collect()
+                dimension.track.column.invert(transformed)
             }
         }
     }
-}
 
-impl Kernel {
-    fn new(centre: f64, bandwidth: f64, low: f64, high: f64, step: Option<f64>) -> Self {
-        let mass = log_gauss_mass((low - centre) / bandwidth, (high - centre) / bandwidth);
-        let log_bandwidth = libm::log(bandwidth);
-        let log_norm = if step.is_some() { mass } else { mass + log_bandwidth + LN_SQRT_2PI };
-        Self { centre, bandwidth, log_bandwidth, log_norm }
+    /// The log density at each point, a raw number per dimension; NaN where a parameter is off, which integrates it
+    /// out.
+    pub fn log_density(&self, points: &[Vec<f64>]) -> Vec<f64> {
+        let log_total = libm::log(self.ramp.sum() + self.prior_weight);
+        let sums = self.sums(points);
+        let log_density = |(point, sum): (&Vec<f64>, f64)| {
+            // Out of range: very narrow kernels, a hundred parameters, or no prior.
+            let sum = if sum > 0.0 && sum.is_finite() { libm::log(sum) } else { self.log_sum(point) };
+            let uniform = self.dimensions.iter().zip(point).map(|(dimension, raw)| dimension.log_uniform(*raw));
+            sum - log_total + uniform.sum::<f64>()
+        };
+        points.iter().zip(sums).map(log_density).collect()
+    }
+
+    /// The logarithm of the sum over kernels of weight times density in units of the uniform one, term by term.
+    fn log_sum(&self, point: &[f64]) -> f64 {
+        let term = |rank| {
+            let factor = |(place, raw): (usize, &f64)| {
+                let dimension = &self.dimensions[place];
+                if raw.is_nan() { 0.0 } else { dimension.log_factor(self.part(place, rank), *raw) }
+            };
+            libm::log(self.weight(rank)) + point.iter().enumerate().map(factor).sum::<f64>()
+        };
+        log_sum_exp(&(0..=self.order.len).map(term).collect::<Vec<_>>())
     }
 }
 
-fn is_log(column: &Column) -> bool {
-    matches!(column.kind(), Kind::Numeric { log: true, .. })
+/// The form of the kernels of a track, and the ranks and bandwidths of those that are wider than the narrowest.
+fn shape(
+    track: &Track,
+    order: &Order,
+    running: &[RunningRow],
+    column: usize,
+    options: ParzenOptions,
+) -> (Shape, Vec<(usize, f64)>) {
+    let Kind::Numeric { low, high, step, .. } = *track.column.kind() else {
+        let choices = track.values();
+        let pseudo = options.prior_weight / (order.len + 1) as f64;
+        let (count, row) = (choices as f64, 1.0 + choices as f64 * pseudo);
+        return (Shape::Choice { choices, hit: count * (1.0 + pseudo) / row, miss: count * pseudo / row }, Vec::new());
+    };
+    let rows = || {
+        let of_run = |run: &super::order::Run| track.centres[run.rows.clone()].iter().copied().zip(run.rank..);
+        order.runs.iter().flat_map(of_run)
+    };
+    let centres = order.running.iter().map(|(rank, index)| (track.column.transform(running[*index].1[column]), *rank));
+    let centres = centres.filter(|(centre, _)| !centre.is_nan()).collect::<Vec<_>>();
+    let absent = if track.absent > 0 { rows().filter(|(centre, _)| centre.is_nan()).count() } else { 0 };
+    let n = order.len - order.running.len() - absent + centres.len();
+    let least = Scale { low, high, bandwidth: bandwidth_floor(&track.column, n, options) };
+    let scaled = track.narrowest().is_some_and(|narrowest| narrowest.bandwidth.to_bits() == least.bandwidth.to_bits());
+    // A table of an even grid is looked up, another one computed.
+    let least_rows = if track.bells.is_empty() { track.values() } else { track.values() / 2 };
+    let tabled = scaled && track.has_table() && n >= least_rows;
+    let inside = !track.has_foreign() && centres.iter().all(|(centre, _)| (low..=high).contains(centre));
+    let observed = rows().filter(|(centre, _)| !centre.is_nan()).chain(centres.iter().copied());
+    let wide = wide(observed, (low, high), least.bandwidth, inside, options.endpoints);
+    let prior = Scale { bandwidth: high - low, ..least }.kernel(0.5 * (low + high));
+    (Shape::Number { least, step, prior, tabled, scaled }, wide)
 }
 
-/// Returns the bandwidths of a one-dimensional Parzen estimator.
-///
-/// `centres`: n >= 0 kernel centres in ascending order, natural log already taken for logarithmic parameters. The n
-/// results keep that order and unit: the larger gap to a neighbour, clipped to `[(high - low) / min(100, n + 2),
-/// high - low]`. The ends of the range count as neighbours only when n = 1, or with `options.endpoints`.
-///
-/// Source: Bergstra et al. 2011, section 4.2; clipping as in Watanabe 2023, arXiv:2304.11127. Departs from these with
-/// [`LeastBandwidth::Share`]: then the lower clip is that share of the range, and at least half of `step`.
-fn bandwidths(centres: &[f64], low: f64, high: f64, step: Option<f64>, options: ParzenOptions) -> Vec<f64> {
-    let n = centres.len();
-    let range = high - low;
-    let least = match options.least {
-        LeastBandwidth::MagicClip => range / (n as f64 + 2.0).min(100.0),
-        LeastBandwidth::Tiny => TINY_BANDWIDTH,
-        LeastBandwidth::Share(share) => (share * range).max(step.map_or(0.0, |step| step / 2.0)).min(range),
-    };
-    let before = |i: usize| if i == 0 { low } else { centres[i - 1] };
-    let after = |i: usize| if i + 1 == n { high } else { centres[i + 1] };
-    let width = |i: usize| {
-        let ignores_ends = n >= 2 && !options.endpoints;
-        if ignores_ends && i == 0 {
-            centres[1] - centres[0]
-        } else if ignores_ends && i + 1 == n {
-            centres[i] - centres[i - 1]
-        } else {
-            (centres[i] - before(i)).max(after(i) - centres[i])
+impl Dimension<'_> {
+    pub(super) fn prior(&self) -> Part {
+        match &self.shape {
+            Shape::Number { prior, .. } => Part::Number(*prior),
+            Shape::Choice { .. } => Part::Off,
         }
-    };
-    (0..n).map(|i| width(i).max(least).min(range)).collect()
+    }
+
+    /// The kernel of a row, of this bandwidth or else as narrow as any.
+    pub(super) fn row(&self, row: usize, bandwidth: Option<f64>) -> Part {
+        match &self.shape {
+            Shape::Choice { .. } => Part::Cell(self.track.cells[row]),
+            Shape::Number { .. } if self.track.raw[row].is_nan() => Part::Off,
+            Shape::Number { least, tabled, scaled, .. } => {
+                let centre = self.track.centres[row];
+                let cell = self.track.cells.get(row).copied().filter(|cell| *cell != FOREIGN);
+                match (bandwidth, cell) {
+                    (Some(bandwidth), _) => Part::Number(Scale { bandwidth, ..*least }.kernel(centre)),
+                    (None, Some(cell)) if *tabled => Part::Cell(cell),
+                    (None, Some(cell)) if *scaled => {
+                        let scale = self.track.grid[usize::from(cell)].scale;
+                        Part::Number(Kernel { centre, bandwidth: least.bandwidth, scale })
+                    }
+                    (None, None) if *scaled && !self.track.has_table() => {
+                        let scale = self.track.scales[row];
+                        Part::Number(Kernel { centre, bandwidth: least.bandwidth, scale })
+                    }
+                    (None, Some(_) | None) => Part::Number(least.kernel(centre)),
+                }
+            }
+        }
+    }
+
+    /// The kernel around a raw number, of this bandwidth or else as narrow as any.
+    fn raw(&self, raw: f64, bandwidth: Option<f64>) -> Part {
+        match &self.shape {
+            Shape::Choice { .. } => Part::Cell(self.track.cell(raw)),
+            Shape::Number { .. } if raw.is_nan() => Part::Off,
+            Shape::Number { least, .. } => {
+                let bandwidth = bandwidth.unwrap_or(least.bandwidth);
+                Part::Number(Scale { bandwidth, ..*least }.kernel(self.track.column.transform(raw)))
+            }
+        }
+    }
+
+    /// The kernel of a part of a dimension of numbers; `None` for the uniform one.
+    fn kernel(&self, part: Part) -> Option<Kernel> {
+        match (part, &self.shape) {
+            (Part::Number(kernel), _) => Some(kernel),
+            (Part::Cell(cell), Shape::Number { least, .. }) => {
+                let cell = self.track.grid.get(usize::from(cell))?;
+                Some(Kernel { centre: cell.centre, bandwidth: least.bandwidth, scale: cell.scale })
+            }
+            (Part::Off | Part::Cell(_), _) => None,
+        }
+    }
+
+    /// The place on an even grid of a kernel's centre, where it is on it.
+    pub(super) fn cell(&self, kernel: &Kernel) -> Option<usize> {
+        // There the scale of the kernels is that of the raw numbers.
+        let cell = usize::from(self.track.cell(kernel.centre));
+        (cell < self.track.grid.len()).then_some(cell)
+    }
+
+    /// The uniform log density at a raw number.
+    fn log_uniform(&self, raw: f64) -> f64 {
+        match &self.shape {
+            _ if raw.is_nan() => 0.0,
+            Shape::Choice { choices, .. } => -libm::log(*choices as f64),
+            Shape::Number { least, step, .. } => {
+                let width = step.map_or(1.0, |step| {
+                    let (left, right) = self.track.column.cell(raw, step);
+                    right - left
+                });
+                libm::log(width / (least.high - least.low))
+            }
+        }
+    }
+
+    /// The logarithm of a kernel at a raw number, in units of the uniform one.
+    fn log_factor(&self, part: Part, raw: f64) -> f64 {
+        match &self.shape {
+            Shape::Choice { choices, hit, miss } => match part {
+                Part::Cell(own) if usize::from(own) == raw as usize => libm::log(*hit),
+                Part::Cell(own) if usize::from(own) < *choices => libm::log(*miss),
+                Part::Cell(_) | Part::Off | Part::Number(_) => 0.0,
+            },
+            Shape::Number { step, least, .. } => {
+                let Some(Kernel { centre, bandwidth, .. }) = self.kernel(part) else { return 0.0 };
+                let log_scale = Scale { bandwidth, ..*least }.log_of(centre);
+                match step {
+                    None => {
+                        let z = (self.track.column.transform(raw) - centre) / bandwidth;
+                        -0.5 * z * z + log_scale
+                    }
+                    Some(step) => {
+                        let (left, right) = self.track.column.cell(raw, *step);
+                        let (z, h) = ((0.5 * (left + right) - centre) / bandwidth, (right - left) / bandwidth);
+                        let log_h = libm::log(h);
+                        log_cell_mass(z, h, log_h) - log_h + LN_SQRT_2PI + log_scale
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use fleetune_core::distribution::{Choices, Distribution, FloatRange, IntRange};
-
-    const OPTUNA: ParzenOptions = ParzenOptions::OPTUNA;
-    const COARSE: ParzenOptions = ParzenOptions { least: LeastBandwidth::Share(0.03), ..OPTUNA };
-
-    #[test]
-    fn weights_ramp_up_to_the_last_25() {
-        assert_eq!(recency_weights(3), [1.0; 3]);
-        let weights = recency_weights(30);
-        assert!((weights[0] - 1.0 / 30.0).abs() < 1e-15 && (weights[4] - 1.0).abs() < 1e-15);
-        assert!((recency_weights(26)[0] - 1.0 / 26.0).abs() < 1e-15);
-        assert!(recency_weights(0).is_empty());
-    }
-
-    #[test]
-    fn bandwidths_are_the_larger_gaps() {
-        assert_eq!(bandwidths(&[], 0.0, 1.0, None, OPTUNA), [0.0; 0]);
-        assert_eq!(bandwidths(&[0.25], 0.0, 1.0, None, OPTUNA), [0.75]);
-        assert_eq!(bandwidths(&[0.0, 0.5, 1.0], 0.0, 1.0, None, OPTUNA), [0.5, 0.5, 0.5]);
-        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, None, OPTUNA), [0.2; 3]);
-        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, Some(0.5), COARSE), [0.25; 3]);
-        let endpoints = ParzenOptions { endpoints: true, ..OPTUNA };
-        assert_eq!(bandwidths(&[0.25, 0.5], 0.0, 1.0, None, endpoints), [0.25, 0.5]);
-        let tiny = ParzenOptions { least: LeastBandwidth::Tiny, ..OPTUNA };
-        assert_eq!(bandwidths(&[0.5; 3], 0.0, 1.0, None, tiny), [1e-12; 3]);
-    }
-
-    /// Also with observations that lack the parameter.
-    #[test]
-    fn densities_integrate_to_one() {
-        let kinds = [
-            Distribution::Int(IntRange::new(3, 40, 1, false).unwrap()),
-            Distribution::Int(IntRange::new(1, 200, 1, true).unwrap()),
-            Distribution::Float(FloatRange::new(0.0, 2.0, Some(0.1), false).unwrap()),
-            Distribution::Categorical(Choices::new((0..7).map(|i| format!("c{i}").as_str().into()).collect()).unwrap()),
-            Distribution::Categorical(Choices::new((0..7).map(fleetune_core::Value::Int).collect()).unwrap()),
-        ];
-        for options in [OPTUNA, COARSE] {
-            for distribution in &kinds {
-                let column = Column::new(distribution, true);
-                let count = distribution.cardinality().unwrap();
-                let raw = |index: u64| column.encode(&distribution.value_at(index % count));
-                let observed = vec![raw(0), raw(5), raw(5), f64::NAN, raw(count - 1), raw(5)];
-                let parzen = Parzen::new(std::slice::from_ref(&column), &[observed], &recency_weights(6), options);
-                let points = (0..count).map(|index| vec![raw(index)]).collect::<Vec<_>>();
-                let mass = parzen.log_density(&points).into_iter().map(f64::exp).sum::<f64>();
-                assert!((mass - 1.0).abs() < 1e-9, "{distribution} {mass}");
-            }
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fleetune_core::distribution::Distribution;
-use fleetune_core::{FailKind, TrialNumber, Turn};
+use fleetune_core::{FailKind, TrialNumber, Turn, Value};
 use serde_json::Value as Json;
 
 use super::*;
@@ -79,15 +79,16 @@ fn densities_are_optunas() {
         for (number, trial) in case["trials"].as_array().unwrap().iter().enumerate() {
             match told(&space, number, trial) {
                 Ok(ended) => sampler.observe(&Event::Ended(ended)),
-                Err(trial) => running.push((trial.number.0, sampler.encode(&trial.params))),
+                Err(trial) => running.push((trial.number.0, sampler.columns.encode(&trial.params))),
             }
         }
         let what = format!("case {index}, {}", case["options"]);
 
-        let split = sampler.split();
-        let numbers = |rows: &[usize]| rows.iter().map(|row| sampler.history.numbers[*row]).collect::<BTreeSet<_>>();
-        assert_eq!(numbers(&split.0), list::<i64>(&case["good"]).into_iter().collect(), "{what}");
-        let mut bad = numbers(&split.1);
+        let good = sampler.good();
+        let known = sampler.history.observations.numbers();
+        let numbers = |rows: &[usize]| rows.iter().map(|row| known[*row]).collect::<BTreeSet<_>>();
+        assert_eq!(numbers(&good), list::<i64>(&case["good"]).into_iter().collect(), "{what}");
+        let mut bad = numbers(&others(&good, 0, known.len()).into_iter().flatten().collect::<Vec<_>>());
         if config.constant_liar {
             bad.extend(running.iter().map(|(number, _)| *number));
         }
@@ -99,8 +100,8 @@ fn densities_are_optunas() {
         assert_eq!(joint, list::<Vec<String>>(&case["joint"]), "{what}");
 
         for expected in case["densities"].as_array().unwrap() {
-            let of = list::<String>(&expected["names"]).iter().map(|name| sampler.column_of[name]).collect();
-            let densities = sampler.densities(of, &split, &running);
+            let of = list::<String>(&expected["names"]).iter().map(|name| sampler.columns.of(name).unwrap()).collect();
+            let densities = sampler.densities(of, &good, &running);
             let what = format!("{what}, {}", expected["names"]);
             agrees(&densities.good, &expected["good"], &what);
             agrees(&densities.bad, &expected["bad"], &what);
