@@ -138,7 +138,7 @@ bench: packages $(if $(findstring --rival,$(ARGS)),setup-rival) ## Load a coordi
 bench-samplers: export FLEETUNE ?= $(TARGET_DIR)/release/fleetune
 bench-samplers: export OUT ?= $(TARGET_DIR)/bench-samplers
 bench-samplers: packages setup-samplers ## Compare our samplers with Optuna's, for hours (SUITES= SAMPLERS= SEEDS= PARALLEL= PROBLEMS=, LATENCY_ONLY=1)
-	@[ "$(origin FLEETUNE)" != file ] || cargo build --release $(LOCKED) -p fleetune-cli
+	@[ "$(origin FLEETUNE)" != file ] || [ -n "$(LATENCY_ONLY)" ] || cargo build --release $(LOCKED) -p fleetune-cli
 	@nice -n 10 "$(SAMPLERS_DIR)/bin/python" tests/python/bench_samplers
 
 bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
