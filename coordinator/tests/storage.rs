@@ -1,6 +1,7 @@
 //! The storage contract: the same cases on both back ends, a fresh database each.
 
 mod storage {
+    pub mod advances;
     pub mod claims;
     pub mod comparisons;
     pub mod durability;
@@ -56,6 +57,11 @@ conformance! {
         ids_are_never_used_again
         attributes_are_kept_byte_for_byte
         studies_are_listed_in_pages;
+    advances:
+        starts_and_ends_of_one_step_are_stored_as_told
+        a_step_from_a_revision_that_is_gone_changes_nothing
+        a_request_that_started_trials_starts_no_more_in_a_step
+        a_step_starts_queue_entries_and_leases_beside_fresh_trials;
     starts:
         numbers_and_turns_are_dense
         the_same_request_starts_the_same_trials

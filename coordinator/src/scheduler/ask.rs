@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, check_batch, check_request_id};
 use super::error::EngineError;
-use crate::storage::{Claimed, LeaseRules, Started, StudyRecord};
+use crate::storage::{Claimed, LeaseRules, Started, StoreError, StudyRecord};
 
 /// Shortest and longest lease of a client.
 const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
@@ -54,30 +54,38 @@ impl Engine {
     ) -> Result<Vec<Started>, EngineError> {
         check_request_id(request_id)?;
         check_batch(count as usize)?;
-        let study = self.store.study_by_name(name).await?;
         let mut given = Vec::new();
-        if let Some(lease) = &lease {
-            given = self.asked_before(&study, request_id).await?;
-            if !given.is_empty() {
-                return still_leased(name, given);
+        let desk = match &lease {
+            None => self.desk_of(name).await?,
+            Some(lease) => {
+                let study = self.store.study_by_name(name).await?;
+                given = self.asked_before(&study, request_id).await?;
+                if !given.is_empty() {
+                    return still_leased(name, given);
+                }
+                if study.config.benchmark.is_none() {
+                    given = self.take_over(&study, request_id, count, lease, stop).await?;
+                }
+                self.desk(study.id).await?
             }
-            if study.config.benchmark.is_none() {
-                given = self.take_over(&study, request_id, count, lease, stop).await?;
-            }
-        }
+        };
         let missing = count - given.len() as u32;
         if missing == 0 {
             return Ok(given);
         }
-        let live = self.live(study.id).await?;
         let lease = lease.map(|lease| (lease.holder, lease.ttl));
-        let started = live.lock().await.start(missing, request_id, lease, self.now()).await;
+        let mut started = desk.start(missing, request_id, lease.clone()).await;
+        if matches!(started, Err(EngineError::Store(StoreError::StudyNotFound(_)))) {
+            // Another study may have its name by now.
+            self.forget(desk.id()).await;
+            started = self.desk_of(name).await?.start(missing, request_id, lease).await;
+        }
         self.changed();
         match started {
             Ok(started) => given.extend(started),
             Err(error) => {
                 // The ask that finds the budget used up may be the one that ends the study.
-                self.conclude(study.id).await?;
+                self.conclude(desk.id()).await?;
                 if given.is_empty() {
                     return Err(error);
                 }

@@ -49,8 +49,8 @@ impl Engine {
     pub async fn best(&self, name: &str, count: u32) -> Result<Best, EngineError> {
         let record = self.store.study_by_name(name).await?;
         let (ranked, baseline) = {
-            let live = self.live(record.id).await?;
-            let mut live = live.lock().await;
+            let desk = self.desk(record.id).await?;
+            let mut live = desk.live().lock().await;
             live.catch_up().await?;
             let history = live.history();
             let direction = live.record().config.directions[0];

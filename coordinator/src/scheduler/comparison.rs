@@ -157,8 +157,8 @@ impl Engine {
         result: serde_json::Value,
     ) -> Result<(), EngineError> {
         let next = {
-            let live = self.live(job.study).await?;
-            let mut live = live.lock().await;
+            let desk = self.desk(job.study).await?;
+            let mut live = desk.live().lock().await;
             live.catch_up().await?;
             let goes_on = live.would_go_on(live.record().config.budget);
             if goes_on { StudyState::Active } else { StudyState::Finished }

@@ -6,19 +6,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, StudyConfig};
-use fleetune_core::{LeaseToken, Params, StudyId, StudyState, Timestamp, TrialNumber};
+use fleetune_core::{StudyId, StudyState, Timestamp};
 use tokio::sync::{Mutex, watch};
 
+use super::desk::Desk;
 use super::error::EngineError;
 use super::foreign::OptunaTimes;
 use super::history::TrialCounts;
-use super::live::{LiveStudy, MAX_CONFLICTS, Verification};
+use super::live::{MAX_CONFLICTS, Verification};
 use super::obstacle::Staffing;
-use super::outcome::{self, Tell};
-use crate::storage::{
-    AttemptRecord, LeaseRules, NewStudy, NewWaiting, Origin, Store, StoreError, StudyRecord, StudyUpdate, TrialFilter,
-    TrialRecord,
-};
+use crate::storage::{LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, TrialRecord};
 
 /// Most trials of one Ask or Enqueue.
 pub const MAX_BATCH: usize = 1_000;
@@ -62,10 +59,17 @@ impl Default for EngineOptions {
 pub struct Engine {
     pub(super) store: Store,
     pub(super) options: EngineOptions,
-    live: Arc<Mutex<HashMap<StudyId, Arc<Mutex<LiveStudy>>>>>,
+    desks: Arc<Mutex<Desks>>,
     /// Wakes long polls and watchers of this process after a change.
     changes: Arc<watch::Sender<u64>>,
     service: Arc<Service>,
+}
+
+/// The studies in memory, and the names under which they were found. A name whose study is gone is found again.
+#[derive(Default)]
+struct Desks {
+    open: HashMap<StudyId, Arc<Desk>>,
+    names: HashMap<String, StudyId>,
 }
 
 /// Since when this process has served without a gap. While it could not, nobody could renew a lease.
@@ -119,7 +123,7 @@ impl Engine {
         let service = Arc::new(Service::new(store.now()));
         let changes = Arc::new(watch::Sender::new(0));
         tokio::spawn(follow(store.changes(), Arc::downgrade(&changes)));
-        Self { store, options, live: Arc::default(), changes, service }
+        Self { store, options, desks: Arc::default(), changes, service }
     }
 
     /// Where its studies are kept, a password left out.
@@ -177,23 +181,47 @@ impl Engine {
     }
 
     /// The study in memory; loaded when it is not there.
-    pub(super) async fn live(&self, id: StudyId) -> Result<Arc<Mutex<LiveStudy>>, EngineError> {
-        if let Some(live) = self.live.lock().await.get(&id) {
-            return Ok(Arc::clone(live));
+    pub(super) async fn desk(&self, id: StudyId) -> Result<Arc<Desk>, EngineError> {
+        if let Some(desk) = self.desks.lock().await.open.get(&id).filter(|desk| !desk.is_closed()) {
+            return Ok(Arc::clone(desk));
         }
-        let loaded = Arc::new(Mutex::new(LiveStudy::load(self.store.clone(), id).await?));
-        let mut all = self.live.lock().await;
-        if all.len() >= MAX_LIVE {
+        let opened = Arc::new(Desk::open(self.store.clone(), id).await?);
+        let name = opened.live().lock().await.record().name.clone();
+        let mut desks = self.desks.lock().await;
+        if desks.open.len() >= MAX_LIVE {
             // Nobody else holds these; whoever wants one loads it again.
-            all.retain(|_, live| Arc::strong_count(live) > 1);
+            desks.open.retain(|_, desk| Arc::strong_count(desk) > 1);
+            let Desks { open, names } = &mut *desks;
+            names.retain(|_, id| open.contains_key(id));
         }
+        desks.names.insert(name, id);
         // Two callers may have loaded at once; the first one's stays, since it may have moved on.
-        Ok(Arc::clone(all.entry(id).or_insert(loaded)))
+        if let Some(desk) = desks.open.get(&id).filter(|desk| !desk.is_closed()) {
+            return Ok(Arc::clone(desk));
+        }
+        desks.open.insert(id, Arc::clone(&opened));
+        Ok(opened)
     }
 
-    /// Drops a study from memory.
+    /// The study called `name` in memory, without a look into storage where it is there. It may have been deleted:
+    /// then what is done at its desk fails as [`StoreError::StudyNotFound`], and [`Self::forget`] makes the next call
+    /// look.
+    pub(super) async fn desk_of(&self, name: &str) -> Result<Arc<Desk>, EngineError> {
+        let known = {
+            let desks = self.desks.lock().await;
+            desks.names.get(name).and_then(|id| desks.open.get(id)).filter(|desk| !desk.is_closed()).cloned()
+        };
+        match known {
+            Some(desk) => Ok(desk),
+            None => self.desk(self.store.study_by_name(name).await?.id).await,
+        }
+    }
+
+    /// Drops the study from memory.
     pub(super) async fn forget(&self, id: StudyId) {
-        self.live.lock().await.remove(&id);
+        let mut desks = self.desks.lock().await;
+        desks.open.remove(&id);
+        desks.names.retain(|_, known| *known != id);
     }
 
     /// Creates a study.
@@ -230,8 +258,8 @@ impl Engine {
     }
 
     async fn summary(&self, record: StudyRecord) -> Result<StudySummary, EngineError> {
-        let live = self.live(record.id).await?;
-        let mut live = live.lock().await;
+        let desk = self.desk(record.id).await?;
+        let mut live = desk.live().lock().await;
         live.catch_up().await?;
         let history = live.history();
         let Staffing { mut obstacles, left_out } = self.staffing(live.record()).await?;
@@ -259,9 +287,9 @@ impl Engine {
     /// Wakes a finished study that has room, under a new budget where one is given: both in one change.
     pub(super) async fn rebudget(&self, id: StudyId, budget: Option<Budget>) -> Result<(), EngineError> {
         for _ in 0..MAX_CONFLICTS {
-            let live = self.live(id).await?;
+            let desk = self.desk(id).await?;
             let update = {
-                let mut live = live.lock().await;
+                let mut live = desk.live().lock().await;
                 live.catch_up().await?;
                 let record = live.record();
                 let wakes =
@@ -331,107 +359,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores an intermediate value; whether to stop.
-    pub async fn report(
-        &self,
-        name: &str,
-        number: TrialNumber,
-        step: u32,
-        value: f64,
-        token: Option<LeaseToken>,
-    ) -> Result<bool, EngineError> {
-        if !value.is_finite() {
-            return Err(EngineError::NonFinite { number, value });
-        }
-        let record = self.store.study_by_name(name).await?;
-        let trial = self.store.trial(record.id, number).await?;
-        let stop = {
-            let live = self.live(record.id).await?;
-            let mut live = live.lock().await;
-            live.catch_up().await?;
-            live.should_stop(number, &trial.steps, step, value)
-        };
-        let verdict = self.store.report(record.id, number, token, step, value, stop, self.now()).await?;
-        self.changed();
-        Ok(verdict)
-    }
-
-    /// Ends a trial as a client says.
-    pub async fn tell(
-        &self,
-        name: &str,
-        number: TrialNumber,
-        tell: Tell,
-        token: Option<LeaseToken>,
-    ) -> Result<TrialRecord, EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        let trial = self.store.trial(record.id, number).await?;
-        let now = self.now();
-        let end = outcome::told(&record.config, &trial, tell, now)?;
-        let detail = serde_json::Value::Null;
-        let trial = self.store.finish(record.id, number, token, end, detail, now).await?;
-        self.changed();
-        self.conclude(record.id).await?;
-        Ok(trial)
-    }
-
-    /// Queues trials with partly fixed parameters.
-    pub async fn enqueue(
-        &self,
-        name: &str,
-        request_id: &str,
-        trials: Vec<Params>,
-    ) -> Result<Vec<TrialRecord>, EngineError> {
-        check_request_id(request_id)?;
-        check_batch(trials.len())?;
-        let record = self.store.study_by_name(name).await?;
-        let space = match (&record.config.space, record.state) {
-            (Some(space), _) => space,
-            (None, StudyState::Preparing) => return Err(EngineError::Preparing(name.to_owned())),
-            (None, _) => return Err(EngineError::NoSpace(name.to_owned())),
-        };
-        let entries = trials
-            .iter()
-            .map(|params| {
-                let fixed = super::prepare::check_queue_entry(space, params)?;
-                Ok(NewWaiting { fixed, origin: Origin::Enqueued })
-            })
-            .collect::<Result<_, EngineError>>()?;
-        let trials = self.store.enqueue(record.id, request_id.to_owned(), entries, self.now()).await?;
-        self.changed();
-        Ok(trials)
-    }
-
-    /// Ends a trial without a result, whoever holds it.
-    pub async fn cancel_trial(&self, name: &str, number: TrialNumber) -> Result<TrialRecord, EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        let trial = self.store.cancel_trial(record.id, number, self.now()).await?;
-        self.changed();
-        self.conclude(record.id).await?;
-        Ok(trial)
-    }
-
-    /// A trial with its executions.
-    pub async fn trial(
-        &self,
-        name: &str,
-        number: TrialNumber,
-    ) -> Result<(TrialRecord, Vec<AttemptRecord>), EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        let trial = self.store.trial(record.id, number).await?;
-        let attempts = match trial.job {
-            Some(job) => self.store.attempts(job).await?,
-            None => Vec::new(),
-        };
-        Ok((trial, attempts))
-    }
-
-    /// A page of trials by number.
-    pub async fn trials(&self, name: &str, filter: &TrialFilter) -> Result<Vec<TrialRecord>, EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        Ok(self.store.trials(record.id, filter).await?)
-    }
-
     /// Trials that changed after a revision, and the study.
     pub async fn changes_since(
         &self,
@@ -446,8 +373,8 @@ impl Engine {
     /// Recomputes every sampled trial's parameters.
     pub async fn verify(&self, name: &str) -> Result<Verification, EngineError> {
         let record = self.store.study_by_name(name).await?;
-        let live = self.live(record.id).await?;
-        live.lock().await.verify().await
+        let desk = self.desk(record.id).await?;
+        desk.live().lock().await.verify().await
     }
 }
 

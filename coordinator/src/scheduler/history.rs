@@ -89,6 +89,20 @@ pub struct History {
     standard_error: Vec<Option<f64>>,
     waiting: BTreeSet<TrialNumber>,
     running: BTreeMap<Turn, TrialNumber>,
+    totals: Totals,
+}
+
+/// What would take a look at every trial.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    started: u32,
+    complete: u64,
+    pruned: u64,
+    fail: u64,
+    skipped: u64,
+    seconds: f64,
+    /// The lowest and the highest first value of complete, feasible trials.
+    feasible: Option<(f64, f64)>,
 }
 
 impl History {
@@ -117,6 +131,7 @@ impl History {
             standard_error: Vec::new(),
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
+            totals: Totals::default(),
         }
     }
 
@@ -130,13 +145,13 @@ impl History {
 
     /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
     /// in that order. Of a trial that is there twice (it changed between two pages) the newest record counts.
-    pub fn absorb(&mut self, mut changed: Vec<TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
+    pub fn absorb(&mut self, mut changed: Vec<&TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
         // By number first: columns grow densely even when a page brings a later trial before an earlier one.
         changed.sort_by_key(|trial| (trial.number, Reverse(trial.revision)));
         changed.dedup_by_key(|trial| trial.number);
         let mut events: Vec<(Revision, u8, Event)> = Vec::new();
         for trial in changed {
-            let row = self.place(&trial);
+            let row = self.place(trial);
             if let Some(started) = trial.started_revision
                 && started > known
                 && self.sampled[row]
@@ -177,6 +192,7 @@ impl History {
             self.series.push(Vec::new());
             self.standard_error.push(None);
         }
+        self.add_up(row, trial);
         self.state[row] = trial.state;
         self.origin[row] = trial.origin;
         self.fail[row] = trial.fail.as_ref().map(|(kind, _)| *kind);
@@ -219,6 +235,34 @@ impl History {
             TrialState::Waiting => space.check_fixed(&self.fixed[row]).is_ok_and(|fixed| fixed == *self.fixed[row]),
             TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
                 space.check(&self.params[row]).is_ok()
+            }
+        }
+    }
+
+    /// Brings the totals from what is known of the trial at `row` to `trial`.
+    fn add_up(&mut self, row: usize, trial: &TrialRecord) {
+        let totals = &mut self.totals;
+        // A trial may be put back into the queue.
+        totals.started += u32::from(trial.turn.is_some());
+        totals.started -= u32::from(self.turn[row].is_some());
+        totals.seconds += trial.seconds - self.seconds[row];
+        if self.state[row].is_ended() {
+            return;
+        }
+        match trial.state {
+            TrialState::Waiting | TrialState::Running => {}
+            TrialState::Pruned => totals.pruned += 1,
+            TrialState::Fail => {
+                totals.fail += 1;
+                totals.skipped += u64::from(trial.fail.as_ref().is_some_and(|(kind, _)| kind.is_skip()));
+            }
+            TrialState::Complete => {
+                totals.complete += 1;
+                let is_feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
+                if let Some(&value) = trial.values.first().filter(|value| is_feasible && !value.is_nan()) {
+                    let (low, high) = totals.feasible.unwrap_or((value, value));
+                    totals.feasible = Some((low.min(value), high.max(value)));
+                }
             }
         }
     }
@@ -301,27 +345,25 @@ impl History {
 
     /// Trials that were started, those skipped before their start left out, and the skipped ones.
     pub fn started_and_skipped(&self) -> (u32, u32) {
-        let started = self.turn.iter().flatten().count();
-        let skipped = self.fail.iter().flatten().filter(|kind| kind.is_skip()).count();
-        (u32::try_from(started - skipped.min(started)).unwrap_or(u32::MAX), u32::try_from(skipped).unwrap_or(u32::MAX))
+        let skipped = u32::try_from(self.totals.skipped).unwrap_or(u32::MAX);
+        (self.totals.started.saturating_sub(skipped), skipped)
     }
 
     /// Trials by state.
     pub fn counts(&self) -> TrialCounts {
-        let of = |wanted| self.state.iter().filter(|&&state| state == wanted).count() as u64;
-        TrialCounts {
-            waiting: of(TrialState::Waiting),
-            running: of(TrialState::Running),
-            complete: of(TrialState::Complete),
-            pruned: of(TrialState::Pruned),
-            fail: of(TrialState::Fail),
-            skipped: self.fail.iter().flatten().filter(|kind| kind.is_skip()).count() as u64,
-        }
+        let Totals { complete, pruned, fail, skipped, .. } = self.totals;
+        let (waiting, running) = (self.waiting.len() as u64, self.running.len() as u64);
+        TrialCounts { waiting, running, complete, pruned, fail, skipped }
     }
 
     /// Seconds stored in trials.
     pub fn spent_s(&self) -> f64 {
-        self.seconds.iter().sum()
+        self.totals.seconds
+    }
+
+    /// The lowest and the highest first value of complete, feasible trials; none without any.
+    pub fn feasible_range(&self) -> Option<(f64, f64)> {
+        self.totals.feasible
     }
 
     /// What pruners compare with: the trials of the study called `study` that were started.
@@ -451,7 +493,7 @@ mod tests {
         };
         for pages in [[running(), ended.clone()], [ended, running()]] {
             let mut history = History::new(StepKind::Curve, 1);
-            let events = history.absorb(pages.into(), Revision(1));
+            let events = history.absorb(pages.iter().collect(), Revision(1));
             assert!(
                 matches!(&events[..], [(Revision(2), Event::Started { .. }), (Revision(3), Event::Ended(_))]),
                 "{events:?}"

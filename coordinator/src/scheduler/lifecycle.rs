@@ -13,8 +13,8 @@ impl Engine {
     /// time, from any process.
     pub(super) async fn conclude(&self, id: StudyId) -> Result<(), EngineError> {
         let over = {
-            let live = self.live(id).await?;
-            let mut live = live.lock().await;
+            let desk = self.desk(id).await?;
+            let mut live = desk.live().lock().await;
             live.catch_up().await?;
             let idle = live.record().state == StudyState::Active && !live.history().any_running();
             match live.room() {
@@ -31,8 +31,8 @@ impl Engine {
     /// Ends the search because nothing is left to propose.
     pub(super) async fn conclude_exhausted(&self, id: StudyId, why: &str) -> Result<(), EngineError> {
         let spec = {
-            let live = self.live(id).await?;
-            let live = live.lock().await;
+            let desk = self.desk(id).await?;
+            let live = desk.live().lock().await;
             if live.history().any_running() || live.record().state != StudyState::Active {
                 return Ok(());
             }

@@ -1,21 +1,25 @@
-//! A study in memory: its history, its sampler's state, and the one place where its trials enter RUNNING.
+//! A study in memory: its history, its sampler's state, and what could be started next.
 //!
-//! Callers hold the study's lock, so that asks of one coordinator go through one after another; between coordinators
-//! the turn decides.
+//! Callers hold the study's lock. Its trials enter `Running` through its desk alone; between coordinators the revision
+//! decides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fleetune_core::study::{Budget, PrunerConfig, StudyConfig};
-use fleetune_core::{Params, Revision, StudyId, StudyState, Timestamp, TrialNumber, TrialState, Turn, WorkerId};
+use fleetune_core::{
+    Distribution, Params, Revision, SearchSpace, StudyId, StudyState, Timestamp, TrialNumber, TrialState, Turn,
+};
 use fleetune_sampler::pruner::{Candidate, Pruner};
 use fleetune_sampler::{Ask, Estimate, Running, Sampler};
 
+use super::desk::Wanted;
 use super::error::EngineError;
 use super::estimate::StudyEstimate;
 use super::history::{History, StepKind};
+use super::outcome::{self, Tell};
 use crate::storage::{
-    Origin, Param, ParamSet, StartEntry, StartTrials, Started, Store, StoreError, StudyRecord, TrialFilter, TrialRecord,
+    Advanced, Origin, Param, ParamSet, StartEntry, StartTrials, Store, StudyRecord, TrialEnd, TrialFilter, TrialRecord,
 };
 
 /// Trials read from storage at a time.
@@ -33,17 +37,18 @@ pub struct LiveStudy {
     pruner: Box<dyn Pruner>,
     /// What is known of configurations before they are run.
     estimate: Option<StudyEstimate>,
+    /// The distributions of its space, shared by the trials that are started.
+    distributions: BTreeMap<String, Arc<Distribution>>,
+    /// Running trials without a lease, as they are stored.
+    held: BTreeMap<TrialNumber, TrialRecord>,
     /// Events up to here are folded.
     seen: Revision,
 }
 
-/// Why a queue entry that nothing fresh completes has failed.
-const NOTHING_LEFT: &str = "nothing left to try around its fixed parameters";
-
 /// What could be started next.
-enum Proposal {
-    /// At least one configuration.
-    Entries(Vec<StartEntry>),
+pub(super) enum Plan {
+    /// For the first requests, at least one, what each starts.
+    Starts(Vec<StartTrials>),
     /// The first queue entry, which the sampler cannot complete.
     Hopeless(TrialNumber),
 }
@@ -65,7 +70,10 @@ impl LiveStudy {
         let sampler = new_sampler(&record)?;
         let pruner = new_pruner(&record.config);
         let estimate = StudyEstimate::of(&record);
-        let mut live = Self { store, record, history, sampler, pruner, estimate, seen: Revision(0) };
+        let distributions = distributions(&record);
+        let held = BTreeMap::new();
+        let seen = Revision(0);
+        let mut live = Self { store, record, history, sampler, pruner, estimate, distributions, held, seen };
         live.catch_up().await?;
         Ok(live)
     }
@@ -79,6 +87,8 @@ impl LiveStudy {
             self.sampler = new_sampler(&record)?;
             self.pruner = new_pruner(&record.config);
             self.estimate = StudyEstimate::of(&record);
+            self.distributions = distributions(&record);
+            self.held.clear();
             self.seen = Revision(0);
         }
         if record.revision == self.seen {
@@ -100,12 +110,56 @@ impl LiveStudy {
         let known = self.seen;
         self.seen = cursor.max(record.revision).max(known);
         self.record = record;
+        self.absorb(changed.iter().collect(), known);
+        Ok(())
+    }
+
+    /// Folds what this process wrote, which began where memory was.
+    pub fn fold(&mut self, advanced: &Advanced) {
+        let started = advanced.started.iter().flatten().map(|started| &started.trial);
+        let changed: Vec<&TrialRecord> = advanced.ended.iter().chain(started.clone()).collect();
+        for trial in started {
+            self.record.next_turn.0 += 1;
+            self.record.next_number = self.record.next_number.max(TrialNumber(trial.number.0 + 1));
+        }
+        let known = self.seen;
+        self.seen = advanced.revision;
+        self.record.revision = advanced.revision;
+        self.absorb(changed, known);
+    }
+
+    fn absorb(&mut self, changed: Vec<&TrialRecord>, known: Revision) {
+        // In order of revision: of a trial that is there twice the newest record counts.
+        for trial in &changed {
+            if trial.is_held() {
+                self.held.insert(trial.number, (*trial).clone());
+            } else {
+                self.held.remove(&trial.number);
+            }
+        }
         for (_, event) in self.history.absorb(changed, known) {
             if let Some(sampler) = &mut self.sampler {
                 sampler.observe(&event);
             }
         }
-        Ok(())
+    }
+
+    /// Events up to here are folded.
+    pub fn seen(&self) -> Revision {
+        self.seen
+    }
+
+    /// The held trial as it is stored and its end as `tell` says; `None` where memory alone cannot tell.
+    pub fn end_of(&self, number: TrialNumber, tell: &Tell, now: Timestamp) -> Option<(TrialRecord, TrialEnd)> {
+        let trial = self.held.get(&number)?;
+        let end = outcome::told(&self.record.config, trial, tell.clone(), now).ok()?;
+        Some((trial.clone(), end))
+    }
+
+    /// Whether nothing runs any more in an active study whose search is over.
+    pub fn may_be_over(&self) -> bool {
+        let idle = self.record.state == StudyState::Active && !self.history.any_running();
+        idle && matches!(self.room(), Room::Over(_))
     }
 
     /// The study as of the last catch-up.
@@ -132,13 +186,15 @@ impl LiveStudy {
     /// Whether a search that is over would go on within `budget`: there is room, and something is left to try. Costs
     /// a suggestion.
     pub fn would_go_on(&self, budget: Budget) -> bool {
-        let exhausted = || matches!(self.propose(1), Err(EngineError::SpaceExhausted { .. }));
+        let fresh = || self.suggest(self.record.next_number, false, &self.history.running());
+        let exhausted = || self.history.waiting().next().is_none() && matches!(fresh(), Ok(Err(_)));
         matches!(self.room_within(budget), Room::Trials(_)) && !exhausted()
     }
 
     fn room_within(&self, budget: Budget) -> Room {
         if let (Some(target), Some(&direction)) = (budget.target, self.record.config.directions.first())
-            && self.history.feasible().any(|(_, value)| !direction.better(target, value))
+            && let Some((low, high)) = self.history.feasible_range()
+            && [low, high].into_iter().any(|value| !direction.better(target, value))
         {
             return Room::Over("target reached".to_owned());
         }
@@ -157,56 +213,40 @@ impl LiveStudy {
         }
     }
 
-    /// Starts up to `count` trials: queue entries first, then fresh ones. At least one, or an error that says why not.
-    pub async fn start(
-        &mut self,
-        count: u32,
-        request_id: &str,
-        lease: Option<(WorkerId, Duration)>,
-        now: Timestamp,
-    ) -> Result<Vec<Started>, EngineError> {
-        // The call may be repeated, whatever the study has come to since.
-        let known = self.store.started_by(self.record.id, request_id).await?;
-        if !known.is_empty() {
-            return Ok(known);
-        }
-        let mut conflicts = 0;
-        while conflicts < MAX_CONFLICTS {
-            self.catch_up().await?;
-            self.check_active()?;
-            let count = match self.room() {
-                Room::Over(why) => return Err(EngineError::Finished { name: self.record.name.clone(), why }),
-                Room::Trials(None) => count,
-                Room::Trials(Some(left)) => count.min(left),
-            };
-            let entries = match self.propose(count)? {
-                Proposal::Entries(entries) => entries,
-                Proposal::Hopeless(number) => {
-                    // It ends alone; the search goes on without it.
-                    match self.store.fail_waiting(self.record.id, number, NOTHING_LEFT.to_owned(), now).await {
-                        Ok(_) => {}
-                        Err(StoreError::WrongTrialState { .. }) => conflicts += 1,
-                        Err(error) => return Err(error.into()),
-                    }
-                    continue;
-                }
-            };
-            let start = StartTrials {
+    /// What the first of `wanted` would start, at least one trial for the first one, or an error that says why not.
+    pub async fn plan(&mut self, wanted: &[Wanted<'_>]) -> Result<Plan, EngineError> {
+        self.check_active()?;
+        let total = wanted.iter().map(|wanted| wanted.count).fold(0, u32::saturating_add);
+        let count = match self.room() {
+            Room::Over(why) => return Err(EngineError::Finished { name: self.record.name.clone(), why }),
+            Room::Trials(None) => total,
+            Room::Trials(Some(left)) => total.min(left),
+        };
+        let entries = match self.propose(count).await? {
+            Proposal::Entries(entries) => entries,
+            Proposal::Hopeless(number) => return Ok(Plan::Hopeless(number)),
+        };
+        let mut entries = entries.into_iter().peekable();
+        let mut turn = self.record.next_turn;
+        let mut starts = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            if entries.peek().is_none() {
+                break;
+            }
+            let entries: Vec<_> = entries.by_ref().take(wanted.count as usize).collect();
+            let next = Turn(turn.0 + entries.len() as i64);
+            starts.push(StartTrials {
                 study: self.record.id,
-                request_id: request_id.to_owned(),
-                turn: self.record.next_turn,
+                request_id: wanted.request_id.to_owned(),
+                turn,
                 seen: self.seen,
                 sampler: fleetune_sampler::VERSION.to_owned(),
                 entries,
-                lease: lease.clone(),
-            };
-            match self.store.start(start, now).await {
-                Ok(started) => return Ok(started),
-                Err(StoreError::TurnTaken { .. }) => conflicts += 1,
-                Err(error) => return Err(error.into()),
-            }
+                lease: wanted.lease.cloned(),
+            });
+            turn = next;
         }
-        Err(EngineError::Contended(self.record.name.clone()))
+        Ok(Plan::Starts(starts))
     }
 
     fn check_active(&self) -> Result<(), EngineError> {
@@ -224,34 +264,41 @@ impl LiveStudy {
     }
 
     /// The next `count` configurations. A first fresh one that cannot be found is an error; later ones end the batch.
-    fn propose(&self, count: u32) -> Result<Proposal, EngineError> {
-        let sampler = self.sampler.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
-        let fresh = (self.record.next_number.0..).map(TrialNumber);
-        let numbers: Vec<_> = self
-            .history
-            .waiting()
-            .map(|number| (number, false))
-            .chain(fresh.map(|number| (number, true)))
-            .take(count as usize)
-            .collect();
+    async fn propose(&mut self, count: u32) -> Result<Proposal, EngineError> {
+        let queued: Vec<TrialNumber> = self.history.waiting().take(count as usize).collect();
+        let fresh = (self.record.next_number.0..).map(|number| (TrialNumber(number), false));
+        let numbers = queued.into_iter().map(|number| (number, true)).chain(fresh).take(count as usize);
         let mut running = self.history.running();
-        let mut entries = Vec::with_capacity(numbers.len());
-        for (offset, (number, is_fresh)) in numbers.into_iter().enumerate() {
-            let none = Params::new();
-            let fixed = if is_fresh { &none } else { self.history.fixed(number).unwrap_or(&none) };
-            let ask = Ask { number, fixed, running: &running, estimate: self.advice() };
-            let params = match suggest(sampler.as_ref(), self.record.config.seed, &ask) {
+        let mut entries = Vec::with_capacity(count as usize);
+        for (offset, (number, is_queued)) in numbers.enumerate() {
+            let params = match self.suggest(number, is_queued, &running)? {
                 Ok(params) => params,
                 Err(_) if !entries.is_empty() => break,
-                Err(_) if !is_fresh => return Ok(Proposal::Hopeless(number)),
+                Err(_) if is_queued => return Ok(Proposal::Hopeless(number)),
                 Err(why) => return Err(EngineError::SpaceExhausted { name: self.record.name.clone(), why }),
             };
             let turn = Turn(self.record.next_turn.0 + offset as i64);
             let packed = self.pack(&params)?;
-            entries.push(StartEntry { number, queued: !is_fresh, params: packed, origin: Origin::Sampled });
+            entries.push(StartEntry { number, queued: is_queued, params: packed, origin: Origin::Sampled });
             running.push(Running { turn, number, params });
+            // Others of this process have work too.
+            tokio::task::yield_now().await;
         }
         Ok(Proposal::Entries(entries))
+    }
+
+    /// The parameters that the sampler gives `number`, or why it has none.
+    fn suggest(
+        &self,
+        number: TrialNumber,
+        is_queued: bool,
+        running: &[Running],
+    ) -> Result<Result<Params, String>, EngineError> {
+        let sampler = self.sampler.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
+        let none = Params::new();
+        let fixed = self.history.fixed(number).filter(|_| is_queued).unwrap_or(&none);
+        let ask = Ask { number, fixed, running, estimate: self.advice() };
+        Ok(suggest(sampler.as_ref(), self.record.config.seed, &ask))
     }
 
     /// The estimate as samplers take it.
@@ -260,19 +307,17 @@ impl LiveStudy {
     }
 
     fn pack(&self, params: &Params) -> Result<ParamSet, EngineError> {
-        let space = self.record.config.space.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
+        let what = |name: &str| format!("parameter `{name}`");
         params
             .iter()
             .map(|(name, value)| {
-                let parameter = space
-                    .parameters()
+                let distribution = self
+                    .distributions
                     .get(name)
-                    .ok_or_else(|| EngineError::invalid(format!("parameter `{name}`"), "is not in the search space"))?;
-                let distribution = parameter.distribution();
-                let internal = distribution
-                    .to_internal(value)
-                    .map_err(|error| EngineError::invalid(format!("parameter `{name}`"), error))?;
-                Ok((name.clone(), Param { distribution: Arc::new(distribution.clone()), internal }))
+                    .ok_or_else(|| EngineError::invalid(what(name), "is not in the search space"))?;
+                let internal =
+                    distribution.to_internal(value).map_err(|error| EngineError::invalid(what(name), error))?;
+                Ok((name.clone(), Param { distribution: Arc::clone(distribution), internal }))
             })
             .collect()
     }
@@ -312,7 +357,7 @@ impl LiveStudy {
         };
         let trials = all_trials(&self.store, self.record.id).await?;
         let mut replay = empty_history(&self.record.config);
-        let mut events = replay.absorb(trials.clone(), Revision(0)).into_iter().peekable();
+        let mut events = replay.absorb(trials.iter().collect(), Revision(0)).into_iter().peekable();
         for (number, turn) in replay.turns() {
             let Some(trial) = trials.get(usize::try_from(number.0).unwrap_or(usize::MAX)) else { continue };
             let Some(seen) = trial.seen.filter(|_| trial.sampler == fleetune_sampler::VERSION) else {
@@ -333,6 +378,18 @@ impl LiveStudy {
         }
         Ok(verification)
     }
+}
+
+enum Proposal {
+    /// At least one configuration.
+    Entries(Vec<StartEntry>),
+    /// The first queue entry, which the sampler cannot complete.
+    Hopeless(TrialNumber),
+}
+
+fn distributions(record: &StudyRecord) -> BTreeMap<String, Arc<Distribution>> {
+    let parameters = record.config.space.iter().flat_map(SearchSpace::parameters);
+    parameters.map(|(name, parameter)| (name.clone(), Arc::new(parameter.distribution().clone()))).collect()
 }
 
 async fn all_trials(store: &Store, study: StudyId) -> Result<Vec<TrialRecord>, EngineError> {

@@ -4,6 +4,7 @@ mod analysis;
 mod ask;
 mod best;
 mod comparison;
+mod desk;
 mod engine;
 mod error;
 mod estimate;
@@ -14,6 +15,7 @@ mod live;
 mod obstacle;
 mod outcome;
 mod prepare;
+mod trials;
 mod work;
 
 pub use analysis::{Front, Sensitivity};

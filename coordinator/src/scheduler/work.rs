@@ -215,9 +215,8 @@ impl Engine {
         if study.state != StudyState::Active {
             return Ok(None);
         }
-        let live = self.live(study.id).await?;
         let lease = Some((worker.id.clone(), self.options.lease_ttl));
-        let started = live.lock().await.start(1, request_id, lease, self.now()).await;
+        let started = self.desk(study.id).await?.start(1, request_id, lease).await;
         match started {
             Ok(started) => Ok(started.into_iter().next().and_then(|started| started_work(study, benchmark, started))),
             Err(EngineError::Finished { .. }) => {

@@ -17,9 +17,15 @@ pub(super) struct DistributionCache {
 
 #[derive(Default)]
 struct Known {
-    by_id: HashMap<i64, Arc<Distribution>>,
-    by_body: HashMap<(StudyId, String), i64>,
+    ids: HashMap<i64, Arc<Distribution>>,
+    bodies: HashMap<(StudyId, String), i64>,
+    /// By where they lie in memory, which spares their JSON: those that trials are started with, kept so that nothing
+    /// else comes to lie there.
+    places: HashMap<(StudyId, usize), (Arc<Distribution>, i64)>,
 }
+
+/// Distributions known by their place, at most; then they are learned anew.
+const PLACES: usize = 4_096;
 
 /// The cache as one transaction sees it: with what it has inserted itself.
 pub(super) struct Distributions {
@@ -32,13 +38,24 @@ impl Distributions {
         Self { cache: Arc::clone(cache), fresh: Vec::new() }
     }
 
+    /// The id of a distribution of `study` that was looked up before.
+    pub fn id_of(&self, study: StudyId, wanted: &Arc<Distribution>) -> Option<i64> {
+        let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.places.get(&place(study, wanted)).map(|(_, id)| *id)
+    }
+
     /// The id of a distribution of `study`, by its JSON.
-    pub fn id_of(&self, study: StudyId, body: &str) -> Option<i64> {
+    pub fn id_of_body(&self, study: StudyId, wanted: &Arc<Distribution>, body: &str) -> Option<i64> {
         if let Some(fresh) = self.fresh.iter().find(|fresh| fresh.0 == study && fresh.1 == body) {
             return Some(fresh.2);
         }
-        let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.by_body.get(&(study, body.to_owned())).copied()
+        let mut known = self.cache.known.write().unwrap_or_else(PoisonError::into_inner);
+        let id = known.bodies.get(&(study, body.to_owned())).copied()?;
+        if known.places.len() >= PLACES {
+            known.places.clear();
+        }
+        known.places.insert(place(study, wanted), (Arc::clone(wanted), id));
+        Some(id)
     }
 
     /// Takes note of a distribution that this transaction inserted.
@@ -50,15 +67,15 @@ impl Distributions {
     pub fn loaded(&self, study: StudyId, id: i64, body: String) -> Result<(), StoreError> {
         let distribution = parse(id, &body)?;
         let mut known = self.cache.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.by_id.entry(id).or_insert_with(|| Arc::new(distribution));
-        known.by_body.insert((study, body), id);
+        known.ids.entry(id).or_insert_with(|| Arc::new(distribution));
+        known.bodies.insert((study, body), id);
         Ok(())
     }
 
     /// The distribution `id`, whose JSON is `body`. Read anew unless it is known.
     pub fn read(&self, id: i64, body: &str) -> Result<Arc<Distribution>, StoreError> {
         let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.by_id.get(&id) {
+        match known.ids.get(&id) {
             Some(known) => Ok(Arc::clone(known)),
             None => parse(id, body).map(Arc::new),
         }
@@ -68,8 +85,8 @@ impl Distributions {
     pub fn publish(self) {
         let mut known = self.cache.known.write().unwrap_or_else(PoisonError::into_inner);
         for (study, body, id, distribution) in self.fresh {
-            known.by_id.insert(id, distribution);
-            known.by_body.insert((study, body), id);
+            known.ids.insert(id, distribution);
+            known.bodies.insert((study, body), id);
         }
     }
 
@@ -77,7 +94,7 @@ impl Distributions {
     pub fn missing<'a>(&self, packed: impl Iterator<Item = &'a [u8]>) -> Vec<i64> {
         let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
         let ids = packed.filter_map(unpack_params).flatten().map(|(_, id, _)| id);
-        let is_missing = |id: &i64| !known.by_id.contains_key(id) && !self.fresh.iter().any(|fresh| fresh.2 == *id);
+        let is_missing = |id: &i64| !known.ids.contains_key(id) && !self.fresh.iter().any(|fresh| fresh.2 == *id);
         let mut missing: Vec<i64> = ids.filter(is_missing).collect();
         missing.sort_unstable();
         missing.dedup();
@@ -93,7 +110,7 @@ impl Distributions {
         for (name, id, internal) in packed {
             let fresh = || self.fresh.iter().find(|fresh| fresh.2 == id).map(|fresh| &fresh.3);
             let distribution =
-                known.by_id.get(&id).or_else(fresh).cloned().ok_or_else(|| corrupt("a distribution is missing"))?;
+                known.ids.get(&id).or_else(fresh).cloned().ok_or_else(|| corrupt("a distribution is missing"))?;
             params.insert(name, Param { distribution, internal });
         }
         Ok(params)
@@ -103,6 +120,10 @@ impl Distributions {
 fn parse(id: i64, body: &str) -> Result<Distribution, StoreError> {
     serde_json::from_str(body)
         .map_err(|error| StoreError::Corrupt { what: format!("distribution {id}"), why: error.to_string() })
+}
+
+fn place(study: StudyId, distribution: &Arc<Distribution>) -> (StudyId, usize) {
+    (study, Arc::as_ptr(distribution).addr())
 }
 
 /// A packed column of `params`; `ids` in their order.

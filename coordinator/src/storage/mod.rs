@@ -8,6 +8,7 @@ mod distributions;
 mod engine;
 mod error;
 mod foreign;
+mod mutations;
 mod operations;
 mod packed;
 mod postgres;

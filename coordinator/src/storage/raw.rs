@@ -1,5 +1,6 @@
 //! Rows as both databases give them, and their way into the domain's types.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use fleetune_core::{
@@ -84,6 +85,17 @@ pub(super) fn job_state_name(state: JobState) -> &'static str {
 
 fn study_state(name: &str) -> Result<StudyState> {
     StudyState::from_name(name).ok_or_else(|| corrupt("study state", name))
+}
+
+/// The ids of inserted trials, in the trials' order. `inserted`: (id, number) in any order, since RETURNING promises
+/// none.
+pub(super) fn ids_of(trials: &[(&TrialRecord, (&str, u32))], inserted: &[(i64, i64)]) -> Result<Vec<TrialId>> {
+    let ids: HashMap<i64, i64> = inserted.iter().map(|&(id, number)| (number, id)).collect();
+    let id = |trial: &TrialRecord| ids.get(&trial.number.0).copied().map(TrialId);
+    trials
+        .iter()
+        .map(|(trial, _)| id(trial).ok_or_else(|| corrupt("inserted trials", "one of them has no id")))
+        .collect()
 }
 
 /// A float as the integer it is stored as, and back.

@@ -4,7 +4,7 @@
 
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -370,6 +370,41 @@ pub struct Started {
     pub trial: TrialRecord,
     /// Its lease, unless it is held.
     pub lease: Option<Lease>,
+}
+
+/// What one coordinator, which knows a study up to a revision, makes of it next.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The study.
+    pub study: StudyId,
+    /// Nothing happens unless this still is its newest revision.
+    pub at: Revision,
+    /// Held trials as they are, and how each ends.
+    pub ends: Vec<(TrialRecord, TrialEnd)>,
+    /// Trials that enter `Running`, by request.
+    pub starts: Vec<StartTrials>,
+}
+
+/// What became of an [`Advance`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// All of it.
+    Done(Advanced),
+    /// Nothing: the study has moved on, or starts nothing.
+    Behind,
+    /// Nothing: these requests have started trials before.
+    Again(BTreeSet<String>),
+}
+
+/// What an [`Advance`] has done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Advanced {
+    /// The trials that ended, in the order given.
+    pub ended: Vec<TrialRecord>,
+    /// The trials that were started, by request in the order given.
+    pub started: Vec<Vec<Started>>,
+    /// The study's newest revision now.
+    pub revision: Revision,
 }
 
 /// The answer to a claim.

@@ -5,7 +5,7 @@
 //!
 //! [`Engine::write`]: super::engine::Engine::write
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -113,6 +113,13 @@ pub(super) trait TrialRows {
         created_by: Request<'_>,
         started_by: Request<'_>,
     ) -> Result<TrialId>;
+    /// Inserts fresh trials that run, each with the request that starts it and its place in that; their ids in the
+    /// same order. All have `study`, `seen`, `sampler` and the instant of their start in common.
+    async fn insert_running(&mut self, trials: &[(&TrialRecord, (&str, u32))]) -> Result<Vec<TrialId>>;
+    /// Which of these requests have started trials.
+    async fn known_requests(&mut self, study: StudyId, requests: &[&str]) -> Result<BTreeSet<String>>;
+    /// Writes what the end of a held trial sets, for trials that ended at one instant.
+    async fn save_ends(&mut self, trials: &[TrialRecord]) -> Result<()>;
     /// Writes what the entry into `Running` sets on a queue entry.
     async fn save_start(&mut self, trial: &TrialRecord, started_by: Request<'_>) -> Result<()>;
     /// Writes what may change afterwards.

@@ -178,8 +178,13 @@ pub(super) async fn end_trial(
     end: &TrialEnd,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    end_record(head, &mut trial.record, end, now);
+    rows.save_trial(trial).await
+}
+
+/// What its end makes of a trial, which the caller saves.
+pub(super) fn end_record(head: &mut StudyHead, record: &mut TrialRecord, end: &TrialEnd, now: Timestamp) {
     let revision = head.bump();
-    let record = &mut trial.record;
     record.state = end.state;
     record.values.clone_from(&end.values);
     record.constraints.clone_from(&end.constraints);
@@ -188,7 +193,6 @@ pub(super) async fn end_trial(
     record.revision = revision;
     record.ended_revision = Some(revision);
     record.ended_at = Some(now);
-    rows.save_trial(trial).await
 }
 
 /// Ends a trial and its job, whoever holds it.

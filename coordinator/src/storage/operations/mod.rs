@@ -3,6 +3,7 @@
 //! An operation reads first, decides, and writes last: when it refuses, it has written nothing. It may be applied again
 //! after a transaction that failed, and reads no clock and draws no random number: both are its fields.
 
+mod advance;
 mod attribute;
 mod claim;
 mod common;
@@ -22,6 +23,7 @@ use fleetune_core::StudyId;
 use super::error::StoreError;
 use super::rows::Rows;
 
+pub(super) use advance::AdvanceStudy;
 pub(super) use attribute::SetAttribute;
 pub(super) use claim::{Claim, claimed_by};
 pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};

@@ -111,14 +111,39 @@ impl Operation for Start {
         if head.state != StudyState::Active {
             return Err(wrong_state(&head, "start a trial"));
         }
-        let queued = self.check(rows, &head).await?;
+        let taken = || StoreError::TurnTaken { turn: start.turn, next: head.next_turn };
+        if start.turn != head.next_turn {
+            return Err(taken());
+        }
+        let started = start_trials(rows, &mut head, &[start], std::slice::from_ref(&self.secrets), self.now).await?;
+        rows.save_head(&head).await?;
+        Ok(started.into_iter().flatten().collect())
+    }
+}
 
-        let mut started = Vec::with_capacity(start.entries.len());
-        for (index, (entry, queued)) in start.entries.iter().zip(queued).enumerate() {
+/// Puts the trials of each request into `Running`, at the study's next turns; the caller saves the head.
+///
+/// `secrets`: random bits of a lease token for each entry of each request.
+///
+/// # Errors
+/// [`StoreError::TurnTaken`], with nothing written, when an entry is none that could be started now.
+pub(super) async fn start_trials(
+    rows: &mut dyn Rows,
+    head: &mut StudyHead,
+    starts: &[&StartTrials],
+    secrets: &[Vec<u64>],
+    now: Timestamp,
+) -> Result<Vec<Vec<Started>>, StoreError> {
+    let mut queued = queue_entries(rows, head, starts).await?.into_iter();
+    let mut started: Vec<Vec<Started>> = Vec::with_capacity(starts.len());
+    for start in starts {
+        let mut trials = Vec::with_capacity(start.entries.len());
+        for entry in &start.entries {
+            let queued = queued.next().flatten();
             let is_queued = queued.is_some();
             let mut trial = queued.unwrap_or_else(|| {
                 head.next_number = TrialNumber(entry.number.0 + 1);
-                new_trial(&mut head, entry.number, entry.origin, Params::new(), self.now)
+                new_trial(head, entry.number, entry.origin, Params::new(), now)
             });
             // A fresh trial has taken its one revision by now.
             let revision = if is_queued { head.bump() } else { trial.revision };
@@ -130,36 +155,48 @@ impl Operation for Start {
             trial.sampler.clone_from(&start.sampler);
             trial.revision = revision;
             trial.started_revision = Some(revision);
-            trial.started_at = Some(self.now);
-
-            let request = Some((start.request_id.as_str(), index as u32));
-            if !is_queued {
-                trial.id = rows.insert_trial(&trial, None, request).await?;
-            }
-            let lease = match &start.lease {
-                None => None,
-                Some((worker, ttl)) => Some(self.lease(rows, &mut trial, worker, *ttl, index).await?),
-            };
-            if is_queued || lease.is_some() {
-                rows.save_start(&trial, request).await?;
-            }
-            started.push(Started { trial, lease });
+            trial.started_at = Some(now);
+            trials.push(Started { trial, lease: None });
         }
-        rows.save_head(&head).await?;
-        Ok(started)
+        started.push(trials);
     }
+
+    // All that is fresh at once.
+    let mut fresh = Vec::new();
+    for (start, trials) in starts.iter().zip(&started) {
+        let entries = (0..).zip(start.entries.iter().zip(trials));
+        let entries = entries.filter(|(_, (entry, _))| !entry.queued);
+        fresh.extend(entries.map(|(index, (_, started))| (&started.trial, (start.request_id.as_str(), index))));
+    }
+    let mut ids = rows.insert_running(&fresh).await?.into_iter();
+
+    for ((start, trials), secrets) in starts.iter().zip(&mut started).zip(secrets) {
+        for (index, (entry, started)) in start.entries.iter().zip(trials).enumerate() {
+            if !entry.queued {
+                started.trial.id = ids.next().unwrap_or_default();
+            }
+            if let Some((worker, ttl)) = &start.lease {
+                let secret = secrets.get(index).copied().unwrap_or_default();
+                started.lease = Some(lease(rows, &mut started.trial, worker, *ttl, secret, now).await?);
+            }
+            if entry.queued || started.lease.is_some() {
+                rows.save_start(&started.trial, Some((start.request_id.as_str(), index as u32))).await?;
+            }
+        }
+    }
+    Ok(started)
 }
 
-impl Start {
-    /// The queue entries among the entries; `None` for a fresh trial.
-    async fn check(&self, rows: &mut dyn Rows, head: &StudyHead) -> Result<Vec<Option<TrialRecord>>, StoreError> {
-        let start = &self.trials;
+/// For each entry its queue entry; `None` for a fresh trial.
+async fn queue_entries(
+    rows: &mut dyn Rows,
+    head: &StudyHead,
+    starts: &[&StartTrials],
+) -> Result<Vec<Option<TrialRecord>>, StoreError> {
+    let mut next = head.next_number;
+    let mut queued: Vec<Option<TrialRecord>> = Vec::new();
+    for start in starts {
         let taken = || StoreError::TurnTaken { turn: start.turn, next: head.next_turn };
-        if start.turn != head.next_turn {
-            return Err(taken());
-        }
-        let mut next = head.next_number;
-        let mut queued: Vec<Option<TrialRecord>> = Vec::with_capacity(start.entries.len());
         for entry in &start.entries {
             if !entry.queued {
                 // Another may have queued an entry under this number: its fixed parameters are not in `params`.
@@ -171,46 +208,46 @@ impl Start {
                 continue;
             }
             let twice = queued.iter().flatten().any(|trial| trial.number == entry.number);
-            let trial = rows.trial(start.study, entry.number).await?.map(|trial| trial.record);
+            let trial = rows.trial(head.id, entry.number).await?.map(|trial| trial.record);
             match trial.filter(|trial| trial.state == TrialState::Waiting && !twice) {
                 Some(trial) => queued.push(Some(trial)),
                 None => return Err(taken()),
             }
         }
-        Ok(queued)
     }
+    Ok(queued)
+}
 
-    async fn lease(
-        &self,
-        rows: &mut dyn Rows,
-        trial: &mut TrialRecord,
-        worker: &WorkerId,
-        ttl: Duration,
-        index: usize,
-    ) -> Result<Lease, StoreError> {
-        let attempt = Attempt(1);
-        let expires_at = self.now.plus(ttl);
-        let record = JobRecord {
-            id: JobId(0),
-            study: trial.study,
-            kind: JobKind::Trial,
-            state: JobState::Leased,
-            trial: Some(trial.number),
-            spec: serde_json::Value::Null,
-            result: serde_json::Value::Null,
-            attempt,
-            worker: Some(worker.clone()),
-            expires_at: Some(expires_at),
-        };
-        let job = JobRow { record, trial_id: Some(trial.id), ttl, lease_ended: false };
-        let id = rows.insert_job(&job, self.now).await?;
-        let secret = self.secrets.get(index).copied().unwrap_or_default();
-        let row = AttemptRow { attempt, worker: worker.clone(), secret, state: AttemptState::Open, has_detail: false };
-        rows.insert_attempt(id, &row, None, self.now).await?;
-        trial.job = Some(id);
-        trial.attempt = attempt;
-        Ok(Lease { token: LeaseToken { job: id, attempt, secret }, expires_at })
-    }
+/// Leases a trial that just started.
+async fn lease(
+    rows: &mut dyn Rows,
+    trial: &mut TrialRecord,
+    worker: &WorkerId,
+    ttl: Duration,
+    secret: u64,
+    now: Timestamp,
+) -> Result<Lease, StoreError> {
+    let attempt = Attempt(1);
+    let expires_at = now.plus(ttl);
+    let record = JobRecord {
+        id: JobId(0),
+        study: trial.study,
+        kind: JobKind::Trial,
+        state: JobState::Leased,
+        trial: Some(trial.number),
+        spec: serde_json::Value::Null,
+        result: serde_json::Value::Null,
+        attempt,
+        worker: Some(worker.clone()),
+        expires_at: Some(expires_at),
+    };
+    let job = JobRow { record, trial_id: Some(trial.id), ttl, lease_ended: false };
+    let id = rows.insert_job(&job, now).await?;
+    let row = AttemptRow { attempt, worker: worker.clone(), secret, state: AttemptState::Open, has_detail: false };
+    rows.insert_attempt(id, &row, None, now).await?;
+    trial.job = Some(id);
+    trial.attempt = attempt;
+    Ok(Lease { token: LeaseToken { job: id, attempt, secret }, expires_at })
 }
 
 /// The answer that the first call with `request` got, with the trials as they are now; nothing when there was none. A

@@ -1,6 +1,6 @@
 //! Trials, their distributions, steps and attributes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use super::{PostgresRows, database};
 use crate::storage::distributions::{body, pack};
 use crate::storage::error::StoreError;
 use crate::storage::packed::{pack_floats, pack_values};
-use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, kind_name};
+use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, ids_of, kind_name};
 use crate::storage::record::{AttributeKind, ParamSet, TrialRecord};
 use crate::storage::rows::{Request, TrialRow, TrialRows};
 
@@ -56,8 +56,11 @@ impl PostgresRows {
     }
 
     pub(super) async fn distribution_id(&mut self, study: StudyId, new: &Arc<Distribution>) -> Result<i64, StoreError> {
+        if let Some(id) = self.distributions.id_of(study, new) {
+            return Ok(id);
+        }
         let body = body(new)?;
-        if let Some(id) = self.distributions.id_of(study, &body) {
+        if let Some(id) = self.distributions.id_of_body(study, new, &body) {
             return Ok(id);
         }
         let select = query_scalar("SELECT id FROM distribution WHERE study_id = $1 AND sha256(body) = sha256($2)");
@@ -173,6 +176,66 @@ impl TrialRows for PostgresRows {
         let insert = insert.bind(created_by.map(|by| by.0)).bind(created_by.map(|by| i64::from(by.1)));
         let insert = insert.bind(started_by.map(|by| by.0)).bind(started_by.map(|by| i64::from(by.1)));
         insert.fetch_one(&mut *self.tx).await.map(TrialId).map_err(database)
+    }
+
+    async fn insert_running(&mut self, trials: &[(&TrialRecord, (&str, u32))]) -> Result<Vec<TrialId>, StoreError> {
+        let Some((first, _)) = trials.first() else { return Ok(Vec::new()) };
+        let mut params = Vec::with_capacity(trials.len());
+        for (trial, _) in trials {
+            params.push(self.pack_params(trial.study, &trial.params).await?);
+        }
+        self.dirty = true;
+        let of = |field: fn(&TrialRecord) -> i64| trials.iter().map(|(trial, _)| field(trial)).collect::<Vec<_>>();
+        let insert = query_as::<_, (i64, i64)>(
+            "INSERT INTO trial (study_id, number, state, origin, fixed, params, objective_values, constraint_values, \
+             attempt, turn, seen, sampler, revision, started_revision, created_at, started_at, seconds, step_count, \
+             started_by, started_index) \
+             SELECT $1, new.number, 'running', new.origin, '', new.params, '', '', 0, new.turn, $2, $3, new.revision, \
+             new.revision, $4, $4, 0, 0, new.started_by, new.started_index \
+             FROM UNNEST ($5::bigint[], $6::text[], $7::bytea[], $8::bigint[], $9::bigint[], $10::text[], \
+             $11::bigint[]) AS new (number, origin, params, turn, revision, started_by, started_index) \
+             ORDER BY new.number RETURNING id, number",
+        );
+        let insert = insert.bind(first.study.0).bind(first.seen.map(|seen| seen.0)).bind(&first.sampler);
+        let insert = insert.bind(first.created_at.0).bind(of(|trial| trial.number.0));
+        let insert = insert.bind(trials.iter().map(|(trial, _)| trial.origin.as_str()).collect::<Vec<_>>());
+        let insert = insert.bind(params).bind(of(|trial| trial.turn.unwrap_or_default().0));
+        let insert = insert.bind(of(|trial| trial.revision.0));
+        let insert = insert.bind(trials.iter().map(|(_, request)| request.0).collect::<Vec<_>>());
+        let insert = insert.bind(trials.iter().map(|(_, request)| i64::from(request.1)).collect::<Vec<_>>());
+        let inserted = insert.fetch_all(&mut *self.tx).await.map_err(database)?;
+        ids_of(trials, &inserted)
+    }
+
+    async fn known_requests(&mut self, study: StudyId, requests: &[&str]) -> Result<BTreeSet<String>, StoreError> {
+        let known = query_scalar("SELECT started_by FROM trial WHERE study_id = $1 AND started_by = ANY ($2)");
+        let known = known.bind(study.0).bind(requests.to_vec()).fetch_all(&mut *self.tx).await.map_err(database)?;
+        Ok(known.into_iter().collect())
+    }
+
+    async fn save_ends(&mut self, trials: &[TrialRecord]) -> Result<(), StoreError> {
+        let Some(first) = trials.first() else { return Ok(()) };
+        self.dirty = true;
+        let fail = |trial: &TrialRecord| trial.fail.as_ref().map(|(kind, text)| (kind.as_str(), text.clone())).unzip();
+        let (kinds, messages): (Vec<_>, Vec<_>) = trials.iter().map(fail).unzip();
+        let update = query(
+            "UPDATE trial SET state = ended.state, objective_values = ended.objective_values, \
+             constraint_values = ended.constraint_values, fail_kind = ended.fail_kind, \
+             fail_message = ended.fail_message, revision = ended.revision, ended_revision = ended.revision, \
+             ended_at = $1, seconds = ended.seconds \
+             FROM UNNEST ($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::text[], $8::bigint[], \
+             $9::bigint[]) AS ended (id, state, objective_values, constraint_values, fail_kind, fail_message, \
+             revision, seconds) WHERE trial.id = ended.id",
+        );
+        let update = update.bind(first.ended_at.map(|at| at.0));
+        let update = update.bind(trials.iter().map(|trial| trial.id.0).collect::<Vec<_>>());
+        let update = update.bind(trials.iter().map(|trial| trial.state.as_str()).collect::<Vec<_>>());
+        let update = update.bind(trials.iter().map(|trial| pack_floats(&trial.values)).collect::<Vec<_>>());
+        let update = update.bind(trials.iter().map(|trial| pack_floats(&trial.constraints)).collect::<Vec<_>>());
+        let update = update.bind(kinds).bind(messages);
+        let update = update.bind(trials.iter().map(|trial| trial.revision.0).collect::<Vec<_>>());
+        let update = update.bind(trials.iter().map(|trial| float_bits(trial.seconds)).collect::<Vec<_>>());
+        update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
     async fn save_start(&mut self, trial: &TrialRecord, started_by: Request<'_>) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Trials, their distributions, steps and attributes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,8 +10,8 @@ use sqlx::{query, query_as, query_scalar};
 use super::{SqliteRows, database};
 use crate::storage::distributions::{body, pack};
 use crate::storage::error::StoreError;
-use crate::storage::packed::{pack_floats, pack_values};
-use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, kind_name};
+use crate::storage::packed::{hex, pack_floats, pack_values};
+use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, ids_of, kind_name, to_json};
 use crate::storage::record::{AttributeKind, ParamSet, TrialRecord};
 use crate::storage::rows::{Request, TrialRow, TrialRows};
 
@@ -58,8 +58,11 @@ impl SqliteRows {
     }
 
     pub(super) async fn distribution_id(&mut self, study: StudyId, new: &Arc<Distribution>) -> Result<i64, StoreError> {
+        if let Some(id) = self.distributions.id_of(study, new) {
+            return Ok(id);
+        }
         let body = body(new)?;
-        if let Some(id) = self.distributions.id_of(study, &body) {
+        if let Some(id) = self.distributions.id_of_body(study, new, &body) {
             return Ok(id);
         }
         let select = query_scalar("SELECT id FROM distribution WHERE study_id = ?1 AND body = ?2");
@@ -176,6 +179,63 @@ impl TrialRows for SqliteRows {
         let insert = insert.bind(created_by.map(|by| by.0)).bind(created_by.map(|by| i64::from(by.1)));
         let insert = insert.bind(started_by.map(|by| by.0)).bind(started_by.map(|by| i64::from(by.1)));
         insert.fetch_one(&mut *self.tx).await.map(TrialId).map_err(database)
+    }
+
+    async fn insert_running(&mut self, trials: &[(&TrialRecord, (&str, u32))]) -> Result<Vec<TrialId>, StoreError> {
+        let Some((first, _)) = trials.first() else { return Ok(Vec::new()) };
+        let mut new = Vec::with_capacity(trials.len());
+        for (trial, (request, index)) in trials {
+            let params = hex(&self.pack_params(trial.study, &trial.params).await?);
+            let turn = trial.turn.map(|turn| turn.0);
+            // In hexadecimal digits, since a text in JSON ends at a NUL.
+            let request = hex(request.as_bytes());
+            new.push((trial.number.0, trial.origin.as_str(), params, turn, trial.revision.0, request, index));
+        }
+        self.dirty = true;
+        let insert = query_as::<_, (i64, i64)>(
+            "INSERT INTO trial (study_id, number, state, origin, fixed, params, objective_values, constraint_values, \
+             attempt, turn, seen, sampler, revision, started_revision, created_at, started_at, seconds, step_count, \
+             started_by, started_index) \
+             SELECT ?1, value ->> 0, 'running', value ->> 1, x'', unhex(value ->> 2), x'', x'', 0, value ->> 3, ?2, \
+             ?3, value ->> 4, value ->> 4, ?4, ?4, 0, 0, CAST(unhex(value ->> 5) AS TEXT), value ->> 6 \
+             FROM json_each(?5) WHERE true ORDER BY key RETURNING id, number",
+        );
+        let insert = insert.bind(first.study.0).bind(first.seen.map(|seen| seen.0)).bind(&first.sampler);
+        let insert = insert.bind(first.created_at.0).bind(to_json("started trials", &new)?);
+        let inserted = insert.fetch_all(&mut *self.tx).await.map_err(database)?;
+        ids_of(trials, &inserted)
+    }
+
+    async fn known_requests(&mut self, study: StudyId, requests: &[&str]) -> Result<BTreeSet<String>, StoreError> {
+        let requests: Vec<String> = requests.iter().map(|request| hex(request.as_bytes())).collect();
+        let known = query_scalar(
+            "SELECT started_by FROM trial WHERE study_id = ?1 \
+             AND started_by IN (SELECT CAST(unhex(value) AS TEXT) FROM json_each(?2))",
+        );
+        let known = known.bind(study.0).bind(to_json("requests", &requests)?);
+        Ok(known.fetch_all(&mut *self.tx).await.map_err(database)?.into_iter().collect())
+    }
+
+    async fn save_ends(&mut self, trials: &[TrialRecord]) -> Result<(), StoreError> {
+        let Some(first) = trials.first() else { return Ok(()) };
+        self.dirty = true;
+        let ended: Vec<_> = trials
+            .iter()
+            .map(|trial| {
+                let (kind, message) = trial.fail.as_ref().map(|(kind, text)| (kind.as_str(), text)).unzip();
+                let (values, constraints) = (hex(&pack_floats(&trial.values)), hex(&pack_floats(&trial.constraints)));
+                let (revision, seconds) = (trial.revision.0, float_bits(trial.seconds));
+                (trial.id.0, trial.state.as_str(), values, constraints, kind, message, revision, seconds)
+            })
+            .collect();
+        let update = query(
+            "UPDATE trial SET state = value ->> 1, objective_values = unhex(value ->> 2), \
+             constraint_values = unhex(value ->> 3), fail_kind = value ->> 4, fail_message = value ->> 5, \
+             revision = value ->> 6, ended_revision = value ->> 6, ended_at = ?1, seconds = value ->> 7 \
+             FROM json_each(?2) AS ended WHERE trial.id = ended.value ->> 0",
+        );
+        let update = update.bind(first.ended_at.map(|at| at.0)).bind(to_json("ended trials", &ended)?);
+        update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
     async fn save_start(&mut self, trial: &TrialRecord, started_by: Request<'_>) -> Result<(), StoreError> {
