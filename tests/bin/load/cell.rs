@@ -9,6 +9,7 @@ use fleetune_tests::Place;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{BANDS, Tally, connect, drive};
+use crate::fleet::Fleet;
 use crate::latency::Quantiles;
 use crate::machine::{cpu_s, peak_rss_mib};
 use crate::options::{Options, Sampler, Storage};
@@ -51,6 +52,12 @@ pub struct Cell {
     pub ask_ms_by_size: Vec<Band>,
     /// Clients that gave up. A cell with errors says nothing.
     pub errors: usize,
+    /// Simulated workers beside the clients.
+    #[serde(default)]
+    pub workers: u32,
+    /// Latency of their heartbeats, where there are any.
+    #[serde(default)]
+    pub heartbeat_ms: Option<Quantiles>,
     /// Processor time of the server in all repetitions; Postgres is not in it.
     pub server_cpu_s: f64,
     /// The most memory the server had in use.
@@ -73,12 +80,17 @@ impl Plan<'_> {
     pub async fn run(&self, postgres: Option<&PrivatePostgres>) -> Result<Cell, String> {
         let program = program(self.options)?;
         let place = Place::new(&program.display().to_string(), "");
-        let url = match (self.storage, postgres) {
-            (Storage::Sqlite, _) => place.sqlite("load.db"),
-            (Storage::Postgres, Some(cluster)) => cluster.empty_database(),
-            (Storage::Postgres, None) => return Err("there is no Postgres".to_owned()),
-        };
+        let url = storage_url(self.storage, &place, postgres)?;
         let server = place.serve(&url);
+        let fleet = match self.options.workers {
+            0 => None,
+            count => Some(Fleet::start(&server.address, count).await?),
+        };
+        // What is to be told apart is the time of an answer, not that of waiting for one's turn.
+        let every = match self.options.rate {
+            0.0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(f64::from(self.clients) / rate),
+        };
         let mut services = Vec::new();
         for _ in 0..self.clients {
             services.push(connect(&server.address).await?);
@@ -95,7 +107,7 @@ impl Plan<'_> {
                 .zip(&services)
                 .map(|(client, service)| {
                     let name = format!("{repetition}-{client}");
-                    tokio::spawn(drive(service.clone(), studies.clone(), name, end))
+                    tokio::spawn(drive(service.clone(), studies.clone(), name, every, end))
                 })
                 .collect();
             tokio::time::sleep_until(end.into()).await;
@@ -117,6 +129,11 @@ impl Plan<'_> {
                 break;
             }
         }
+        let (heartbeat_ms, gave_up) = fleet.as_ref().map(Fleet::report).unzip();
+        let gave_up = gave_up.unwrap_or_default();
+        for why in gave_up.iter().take(3) {
+            say(&format!("  a worker gave up: {why}"));
+        }
         let bands = BANDS.iter().zip(&total.ask_by_band);
         Ok(Cell {
             system: "fleetune".to_owned(),
@@ -127,15 +144,26 @@ impl Plan<'_> {
             ask_ms: total.ask.quantiles(),
             tell_ms: total.tell.quantiles(),
             ask_ms_by_size: bands.map(|(&(from, to), asks)| Band { from, to, ask_ms: asks.quantiles() }).collect(),
-            errors: total.errors.len(),
+            errors: total.errors.len() + gave_up.len(),
+            workers: self.options.workers,
+            heartbeat_ms,
             server_cpu_s,
             server_peak_rss_mib: peak_rss_mib(server.running.id()),
         })
     }
 }
 
+/// Where a server of one's own keeps its studies.
+pub fn storage_url(storage: Storage, place: &Place, postgres: Option<&PrivatePostgres>) -> Result<String, String> {
+    match (storage, postgres) {
+        (Storage::Sqlite, _) => Ok(place.sqlite("load.db")),
+        (Storage::Postgres, Some(cluster)) => Ok(cluster.empty_database()),
+        (Storage::Postgres, None) => Err("there is no Postgres".to_owned()),
+    }
+}
+
 /// The program that serves.
-fn program(options: &Options) -> Result<PathBuf, String> {
+pub fn program(options: &Options) -> Result<PathBuf, String> {
     let beside = || Some(std::env::current_exe().ok()?.with_file_name("fleetune"));
     let program = options.program.clone().or_else(beside).unwrap_or_default();
     // It is started in a folder of its own.

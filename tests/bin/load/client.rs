@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::{AskRequest, TellRequest, TrialState};
+use tokio::time::MissedTickBehavior;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
@@ -64,21 +65,32 @@ impl Tally {
 
 /// A connection of one's own.
 pub async fn connect(address: &str) -> Result<StudyServiceClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|error| format!("{address} does not answer: {error}"))?;
-    Ok(StudyServiceClient::new(channel))
+    channel(address).await.map(StudyServiceClient::new)
 }
 
-/// Asks and tells until `end`, one pair after the other. Pairs that end later do not count. `name` is unique per run.
+/// A connection of one's own, for any service.
+pub async fn channel(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    endpoint.connect().await.map_err(|error| format!("{address} does not answer: {error}"))
+}
+
+/// Asks and tells until `end`, one pair after the other, one each `every` where that is longer. Pairs that end later do
+/// not count. `name` is unique per run.
 pub async fn drive(
     mut service: StudyServiceClient<Channel>,
     studies: Arc<Studies>,
     name: String,
+    every: Duration,
     end: Instant,
 ) -> Tally {
     let mut tally = Tally::new();
     let mut asked = 0_u64;
+    let mut due = tokio::time::interval(every.max(Duration::from_nanos(1)));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while Instant::now() < end {
+        if !every.is_zero() {
+            due.tick().await;
+        }
         asked += 1;
         match pair(&mut service, &studies, format!("{name}-{asked}")).await {
             Ok((number, ask, tell)) if Instant::now() <= end => tally.record(number, ask, tell),

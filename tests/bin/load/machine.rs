@@ -66,8 +66,17 @@ pub fn cpu_s(id: u32) -> f64 {
 
 /// The most memory that process `id` ever had in use, in MiB.
 pub fn peak_rss_mib(id: u32) -> f64 {
+    status_mib(id, "VmHWM:")
+}
+
+/// The memory that process `id` has in use, in MiB.
+pub fn rss_mib(id: u32) -> f64 {
+    status_mib(id, "VmRSS:")
+}
+
+fn status_mib(id: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }

@@ -5,6 +5,8 @@
 
 mod cell;
 mod client;
+mod fleet;
+mod growth;
 mod latency;
 mod machine;
 mod options;
@@ -52,9 +54,15 @@ fn main() -> ExitCode {
 async fn run(options: &Options) -> Result<Report, String> {
     let machine = machine::Machine::measure()?;
     let postgres = options.storage.contains(&Storage::Postgres).then(PrivatePostgres::durable);
-    let mut cells: Vec<Cell> = Vec::new();
+    let (mut cells, mut grown): (Vec<Cell>, _) = (Vec::new(), Vec::new());
     for &storage in &options.storage {
         for &sampler in &options.sampler {
+            if !options.growth.is_empty() {
+                say(&format!("{} {}, growing …", storage.name(), sampler.name()));
+                let plan = Plan { storage, sampler, clients: 0, options };
+                grown.extend(growth::run(&plan, &options.growth, postgres.as_ref()).await?);
+                continue;
+            }
             for &clients in &options.clients {
                 let plan = Plan { storage, sampler, clients, options };
                 say(&format!("{} {} with {clients} client(s) …", storage.name(), sampler.name()));
@@ -66,7 +74,7 @@ async fn run(options: &Options) -> Result<Report, String> {
             }
         }
     }
-    Ok(Report { machine, seconds: options.seconds, cells })
+    Ok(Report { machine, seconds: options.seconds, cells, grown })
 }
 
 /// Progress and errors, for people.

@@ -30,12 +30,27 @@ pub struct Options {
     /// Measure Optuna's own gRPC server on the same Postgres as well; `make bench ARGS=--rival` installs it
     #[arg(long)]
     pub rival: bool,
+    /// Ask and tell pairs a second, of all clients together; 0: as many as they can
+    #[arg(long, value_name = "PAIRS", default_value_t = 0.0, value_parser = rate)]
+    pub rate: f64,
+    /// Simulated workers beside the clients, each with the lease of a trial that lasts 30 s, and a heartbeat every 5 s
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub workers: u32,
+    /// Instead: let one study grow to these numbers of trials, and measure opening, asks and lists at each
+    #[arg(long, value_delimiter = ',', value_name = "TRIALS", conflicts_with_all = ["clients", "workers", "rival"],
+        value_parser = clap::value_parser!(i64).range(200..=10_000_000))]
+    pub growth: Vec<i64>,
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub format: Output,
     /// The program that serves [default: `fleetune` beside this program]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "give pairs a second, such as 200".to_owned())?;
+    if (0.0..=1e6).contains(&rate) { Ok(rate) } else { Err("give 0 to 1000000".to_owned()) }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

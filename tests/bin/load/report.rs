@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
+use crate::growth::Grown;
 use crate::latency::Quantiles;
 use crate::machine::Machine;
 
@@ -17,17 +18,80 @@ pub struct Report {
     pub seconds: f64,
     /// A row of the table each.
     pub cells: Vec<Cell>,
+    /// Or of that of studies that grew.
+    #[serde(default)]
+    pub grown: Vec<Grown>,
 }
 
 impl Report {
     /// Tables in Markdown.
     pub fn to_tables(&self) -> String {
         let Machine { cpu, cores, disk_sync_ms } = &self.machine;
-        format!(
-            "{cpu}, {cores} cores; 4 KiB are on the disk after {disk_sync_ms:.2} ms (median)\n\n{}\n\n{}",
-            self.rates(),
-            self.sizes()
-        )
+        let mut tables =
+            vec![format!("{cpu}, {cores} cores; 4 KiB are on the disk after {disk_sync_ms:.2} ms (median)")];
+        if !self.cells.is_empty() {
+            tables.extend([self.rates().to_string(), self.sizes().to_string()]);
+        }
+        if self.cells.iter().any(|cell| cell.heartbeat_ms.is_some()) {
+            tables.push(self.heartbeats().to_string());
+        }
+        if !self.grown.is_empty() {
+            tables.push(self.growth().to_string());
+        }
+        tables.join("\n\n")
+    }
+
+    fn heartbeats(&self) -> Table {
+        let mut table = new_table(&[
+            "system",
+            "storage",
+            "sampler",
+            "clients",
+            "workers",
+            "heartbeats",
+            "ms p50",
+            "p95",
+            "p99",
+            "max",
+        ]);
+        for cell in &self.cells {
+            let Some(Quantiles { count, p50, p95, p99, max }) = cell.heartbeat_ms else { continue };
+            let mut row = identity(cell);
+            row.extend([cell.workers.to_string(), count.to_string()]);
+            row.extend([p50, p95, p99, max].map(|ms| format!("{ms:.2}")));
+            table.add_row(row);
+        }
+        align(table)
+    }
+
+    fn growth(&self) -> Table {
+        let mut table = new_table(&[
+            "storage",
+            "sampler",
+            "trials",
+            "opens s",
+            "ask ms p50",
+            "p99",
+            "max",
+            "tell ms p50",
+            "p99",
+            "first page ms",
+            "last page ms",
+            "MiB",
+            "peak MiB",
+            "grown/s",
+        ]);
+        for grown in &self.grown {
+            let Grown { ask_ms, tell_ms, .. } = grown;
+            let mut row = vec![grown.storage.clone(), grown.sampler.clone(), grown.trials.to_string()];
+            row.push(format!("{:.2}", grown.open_s));
+            let times = [ask_ms.p50, ask_ms.p99, ask_ms.max, tell_ms.p50, tell_ms.p99];
+            row.extend(times.map(|ms| format!("{ms:.2}")));
+            row.extend([grown.first_page_ms, grown.last_page_ms].map(|ms| format!("{ms:.2}")));
+            row.extend([grown.rss_mib, grown.peak_rss_mib, grown.trials_per_s].map(|number| format!("{number:.0}")));
+            table.add_row(row);
+        }
+        align(table)
     }
 
     fn rates(&self) -> Table {
