@@ -56,7 +56,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt bench bench-samplers bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt bench bench-scale bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -140,6 +140,12 @@ bench-samplers: export OUT ?= $(TARGET_DIR)/bench-samplers
 bench-samplers: packages setup-samplers ## Compare our samplers with Optuna's, for hours (SUITES= SAMPLERS= SEEDS= PARALLEL= PROBLEMS=, LATENCY_ONLY=1)
 	@[ "$(origin FLEETUNE)" != file ] || [ -n "$(LATENCY_ONLY)" ] || cargo build --release $(LOCKED) -p fleetune-cli
 	@nice -n 10 "$(SAMPLERS_DIR)/bin/python" tests/python/bench_samplers
+
+bench-scale: packages ## A coordinator with 1,000 workers, and with a study that grows to 1,000,000 trials (ARGS="--storage sqlite ...")
+	cargo build --release $(LOCKED) -p fleetune-cli
+	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
+	@"$(TARGET_DIR)/release/fleetune-load" --workers 1000 --rate 200 --clients 8 --sampler tpe --seconds 20 $(ARGS)
+	@"$(TARGET_DIR)/release/fleetune-load" --growth 1000,10000,100000,1000000 $(ARGS)
 
 bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
 	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"

@@ -80,7 +80,7 @@ impl Engine {
             self.forget(desk.id()).await;
             started = self.desk_of(name).await?.start(missing, request_id, lease).await;
         }
-        self.changed();
+        self.noted();
         match started {
             Ok(started) => given.extend(started),
             Err(error) => {
@@ -126,7 +126,7 @@ impl Engine {
             match self.store.claim(study.id, &lease.holder, &claim, rules, self.now()).await? {
                 Claimed::Job { trial: Some(trial), lease, .. } => {
                     taken.push(Started { trial: *trial, lease: Some(lease) });
-                    self.changed();
+                    self.noted();
                 }
                 // A search goes on in order: nothing fresh while an ended lease waits out its delay.
                 Claimed::NotBefore(at) if begun.elapsed() <= self.options.lease_ttl => {

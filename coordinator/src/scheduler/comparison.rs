@@ -87,7 +87,7 @@ pub fn spec(record: &StudyRecord, history: &History) -> Option<Spec> {
     ranked.retain(|&number| history.fits(number));
     let baseline = baseline(history, &ranked);
     let candidate = |number: TrialNumber| {
-        let params = history.params(number)?.clone();
+        let params = history.params(number)?;
         Some(Candidate { trial: number, params, baseline: Some(number) == baseline })
     };
     let mut candidates: Vec<Candidate> = baseline.and_then(candidate).into_iter().collect();

@@ -9,13 +9,15 @@ use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_core::{StudyId, StudyState, Timestamp};
 use tokio::sync::{Mutex, watch};
 
+use super::board::Board;
 use super::desk::Desk;
 use super::error::EngineError;
 use super::foreign::OptunaTimes;
-use super::history::TrialCounts;
 use super::live::{MAX_CONFLICTS, Verification};
-use super::obstacle::Staffing;
-use crate::storage::{LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, TrialRecord};
+use super::obstacle::{Staff, Staffing};
+use crate::storage::{
+    Heard, LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, Tally, TrialCounts, TrialRecord,
+};
 
 /// Most trials of one Ask or Enqueue.
 pub const MAX_BATCH: usize = 1_000;
@@ -26,6 +28,9 @@ const MAX_LIVE: usize = 256;
 /// How often changes by others are looked for while the database tells of them: a word may be lost, leases end by time
 /// alone, and a process that ends right after its change says nothing.
 const POLL_WHILE_TOLD: Duration = Duration::from_secs(2);
+
+/// How old what lists and watchers say about workers may be.
+const STAFF_AGE: Duration = Duration::from_secs(1);
 
 /// Times and limits of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +65,12 @@ pub struct Engine {
     pub(super) store: Store,
     pub(super) options: EngineOptions,
     desks: Arc<Mutex<Desks>>,
-    /// Wakes long polls and watchers of this process after a change.
+    /// Wakes watchers of this process after a change.
     changes: Arc<watch::Sender<u64>>,
+    /// Wakes those that wait for work, after changes that may bring some.
+    work: Arc<watch::Sender<u64>>,
+    pub(super) board: Board,
+    pub(super) staff: Staff,
     service: Arc<Service>,
 }
 
@@ -122,8 +131,18 @@ impl Engine {
     pub fn new(store: Store, options: EngineOptions) -> Self {
         let service = Arc::new(Service::new(store.now()));
         let changes = Arc::new(watch::Sender::new(0));
-        tokio::spawn(follow(store.changes(), Arc::downgrade(&changes)));
-        Self { store, options, desks: Arc::default(), changes, service }
+        let work = Arc::new(watch::Sender::new(0));
+        tokio::spawn(follow(store.changes(), Arc::downgrade(&changes), Arc::downgrade(&work)));
+        Self {
+            store,
+            options,
+            desks: Arc::default(),
+            changes,
+            work,
+            board: Board::default(),
+            staff: Staff::default(),
+            service,
+        }
     }
 
     /// Where its studies are kept, a password left out.
@@ -162,8 +181,20 @@ impl Engine {
         if self.store.hears_of_changes() { poll_every.max(POLL_WHILE_TOLD) } else { poll_every }
     }
 
+    /// A receiver that changes whenever there may be more work than before, as far as this process is told.
+    pub(super) fn work_comes(&self) -> watch::Receiver<u64> {
+        self.work.subscribe()
+    }
+
+    /// Something has changed that nobody who waits for work waits for.
+    pub(super) fn noted(&self) {
+        self.changes.send_modify(bump);
+    }
+
+    /// Something has changed that may bring work.
     pub(super) fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.noted();
+        self.work.send_modify(bump);
     }
 
     /// Notes that the database has answered. Heartbeats, looks for work and the reaper do, which together come more
@@ -245,35 +276,39 @@ impl Engine {
     /// A study by name, with its numbers.
     pub async fn study(&self, name: &str) -> Result<StudySummary, EngineError> {
         let record = self.store.study_by_name(name).await?;
-        self.summary(record).await
+        self.summary(record, Duration::ZERO).await
     }
 
-    /// At most `limit` studies after `after`, by id.
+    /// At most `limit` studies after `after`, by id. Those that have ended are not loaded for it.
     pub async fn studies(&self, after: StudyId, limit: u32) -> Result<Vec<StudySummary>, EngineError> {
         let mut summaries = Vec::new();
         for record in self.store.studies(after, limit).await? {
-            summaries.push(self.summary(record).await?);
+            summaries.push(if record.state.is_ended() {
+                let Tally { counts, spent_s } = self.store.tally(record.id).await?;
+                let (obstacles, left_out) = (Vec::new(), Vec::new());
+                StudySummary { record, counts, spent_s, obstacles, left_out }
+            } else {
+                self.summary(record, STAFF_AGE).await?
+            });
         }
         Ok(summaries)
     }
 
-    async fn summary(&self, record: StudyRecord) -> Result<StudySummary, EngineError> {
+    /// `age`: of what is said about workers, at most.
+    async fn summary(&self, record: StudyRecord, age: Duration) -> Result<StudySummary, EngineError> {
         let desk = self.desk(record.id).await?;
-        let mut live = desk.live().lock().await;
-        live.catch_up().await?;
-        let history = live.history();
-        let Staffing { mut obstacles, left_out } = self.staffing(live.record()).await?;
+        let (record, counts, spent_s, awaits) = {
+            let mut live = desk.live().lock().await;
+            live.catch_up().await?;
+            let history = live.history();
+            (live.record().clone(), history.counts(), history.spent_s(), live.awaits_running())
+        };
+        let Staffing { mut obstacles, left_out } = self.staffing(&record, age).await?;
         // Where clients measure everything, waiting for them is no obstacle.
-        if live.awaits_running() && live.record().config.benchmark.is_some() {
-            obstacles.extend(self.untold(live.record()).await?);
+        if awaits && record.config.benchmark.is_some() {
+            obstacles.extend(self.untold(&record).await?);
         }
-        Ok(StudySummary {
-            record: live.record().clone(),
-            counts: history.counts(),
-            spent_s: history.spent_s(),
-            obstacles,
-            left_out,
-        })
+        Ok(StudySummary { record, counts, spent_s, obstacles, left_out })
     }
 
     /// Replaces the budget. One that leaves room wakes a finished study, be it the budget that it has already; a study
@@ -365,7 +400,8 @@ impl Engine {
         name: &str,
         after: fleetune_core::Revision,
     ) -> Result<(StudySummary, Vec<TrialRecord>), EngineError> {
-        let summary = self.study(name).await?;
+        let record = self.store.study_by_name(name).await?;
+        let summary = self.summary(record, STAFF_AGE).await?;
         let trials = self.store.trials_since(summary.record.id, after, 1_000).await?;
         Ok((summary, trials))
     }
@@ -379,11 +415,21 @@ impl Engine {
 }
 
 /// Wakes whoever waits in this process when others changed something.
-async fn follow(mut others: watch::Receiver<u64>, changes: Weak<watch::Sender<u64>>) {
+async fn follow(mut others: watch::Receiver<Heard>, changes: Weak<watch::Sender<u64>>, work: Weak<watch::Sender<u64>>) {
+    let mut known = others.borrow_and_update().work;
     while others.changed().await.is_ok() {
-        let Some(changes) = changes.upgrade() else { return };
-        changes.send_modify(|count| *count = count.wrapping_add(1));
+        let (Some(changes), Some(work)) = (changes.upgrade(), work.upgrade()) else { return };
+        let heard = others.borrow_and_update().work;
+        if known != heard {
+            work.send_modify(bump);
+        }
+        known = heard;
+        changes.send_modify(bump);
     }
+}
+
+fn bump(count: &mut u64) {
+    *count = count.wrapping_add(1);
 }
 
 fn check_name(name: &str) -> Result<(), EngineError> {

@@ -55,7 +55,7 @@ impl Engine {
         let request_id = format!("optuna-{:016x}{:016x}", random()?, random()?);
         let new = NewStudy { name, request_id, state: StudyState::Active, config };
         let study = self.store.create_study(new, self.now()).await?;
-        self.changed();
+        self.noted();
         Ok(study.id)
     }
 
@@ -64,7 +64,7 @@ impl Engine {
         self.store.study(id).await?;
         self.store.delete_study(id).await?;
         self.forget(id).await;
-        self.changed();
+        self.noted();
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl Engine {
     /// Sets an attribute of a study.
     pub async fn set_study_attribute(&self, id: StudyId, (kind, key, value): Attribute) -> Result<()> {
         self.store.set_attribute(AttributeOwner::Study(id), kind, key, value).await?;
-        self.changed();
+        self.noted();
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Engine {
         }
         let ended = new.state.is_ended();
         let trial = self.store.add_trial(study, new, now).await?;
-        self.changed();
+        self.noted();
         if ended {
             self.conclude_foreign(study).await?;
         }
@@ -151,7 +151,7 @@ impl Engine {
     /// Sets a parameter of a trial.
     pub async fn set_parameter(&self, study: StudyId, id: TrialId, name: String, param: Param) -> Result<()> {
         self.store.set_parameter(study, id, name, param).await?;
-        self.changed();
+        self.noted();
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl Engine {
     ) -> Result<bool> {
         let (did, may_be_over) = self.store.set_state(study, id, state, values, self.now()).await?;
         if did {
-            self.changed();
+            self.noted();
         }
         if may_be_over {
             self.conclude(study).await?;
@@ -176,7 +176,7 @@ impl Engine {
     /// Sets a step of a trial.
     pub async fn set_step(&self, study: StudyId, id: TrialId, step: u32, value: f64) -> Result<()> {
         self.store.set_step(study, id, step, value).await?;
-        self.changed();
+        self.noted();
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl Engine {
             meaning = Meaning::Fixed(self.in_space(study, fixed).await?);
         }
         self.store.set_own_attribute(study, id, attribute, meaning).await?;
-        self.changed();
+        self.noted();
         Ok(())
     }
 

@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use fleetune_core::measurement::Summary;
 use fleetune_core::workload::running_median;
@@ -12,7 +11,8 @@ use fleetune_core::{FailKind, Params, Revision, SearchSpace, TrialNumber, TrialS
 use fleetune_sampler::pruner::{Candidate, Field};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
-use crate::storage::{Origin, TrialRecord, external};
+use super::configurations::Configurations;
+use crate::storage::{Origin, TrialCounts, TrialRecord, external};
 
 /// What the steps of a study's trials are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,23 +44,6 @@ impl StepKind {
     }
 }
 
-/// Trials of a study by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrialCounts {
-    /// Queue entries.
-    pub waiting: u64,
-    /// Leased or held.
-    pub running: u64,
-    /// Ended with values.
-    pub complete: u64,
-    /// Stopped early.
-    pub pruned: u64,
-    /// Ended without a value.
-    pub fail: u64,
-    /// Those of `fail` that were skipped before their start.
-    pub skipped: u64,
-}
-
 /// The columns, indexed by trial number.
 #[derive(Debug)]
 pub struct History {
@@ -81,8 +64,9 @@ pub struct History {
     fits: Vec<bool>,
     started: Vec<Option<Revision>>,
     ended: Vec<Option<Revision>>,
-    params: Vec<Arc<Params>>,
-    fixed: Vec<Arc<Params>>,
+    params: Configurations,
+    /// What queue entries fix.
+    fixed: Vec<Option<Box<Params>>>,
     /// The repetitions one by one; none where they are the series.
     reported: Vec<Option<Vec<(u32, f64)>>>,
     series: Vec<Vec<(u32, f64)>>,
@@ -92,14 +76,20 @@ pub struct History {
     totals: Totals,
 }
 
+/// A trial started or ended; in order of revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Happened {
+    revision: Revision,
+    ended: bool,
+    number: TrialNumber,
+}
+
 /// What would take a look at every trial.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     started: u32,
-    complete: u64,
-    pruned: u64,
-    fail: u64,
-    skipped: u64,
+    /// Of those that ended.
+    ended: TrialCounts,
     seconds: f64,
     /// The lowest and the highest first value of complete, feasible trials.
     feasible: Option<(f64, f64)>,
@@ -124,7 +114,7 @@ impl History {
             fits: Vec::new(),
             started: Vec::new(),
             ended: Vec::new(),
-            params: Vec::new(),
+            params: Configurations::default(),
             fixed: Vec::new(),
             reported: Vec::new(),
             series: Vec::new(),
@@ -145,34 +135,45 @@ impl History {
 
     /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
     /// in that order. Of a trial that is there twice (it changed between two pages) the newest record counts.
-    pub fn absorb(&mut self, mut changed: Vec<&TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
+    pub fn absorb(&mut self, changed: Vec<&TrialRecord>, known: Revision) -> Vec<(Revision, Event)> {
+        let mut happened = self.take_in(changed, known);
+        happened.sort_unstable();
+        happened.iter().filter_map(|happened| Some((happened.revision, self.event(happened)?))).collect()
+    }
+
+    /// As [`Self::absorb`], but gives what happened without a word of it, in no order.
+    pub fn take_in(&mut self, mut changed: Vec<&TrialRecord>, known: Revision) -> Vec<Happened> {
         // By number first: columns grow densely even when a page brings a later trial before an earlier one.
         changed.sort_by_key(|trial| (trial.number, Reverse(trial.revision)));
         changed.dedup_by_key(|trial| trial.number);
-        let mut events: Vec<(Revision, u8, Event)> = Vec::new();
+        let mut happened = Vec::new();
         for trial in changed {
-            let row = self.place(trial);
-            if let Some(started) = trial.started_revision
-                && started > known
-                && self.sampled[row]
-            {
-                let turn = trial.turn.unwrap_or_default();
-                let params = self.params[row].as_ref().clone();
-                events.push((started, 0, Event::Started { number: trial.number, turn, params }));
+            self.place(trial);
+            let number = trial.number;
+            if let Some(revision) = trial.started_revision.filter(|revision| *revision > known) {
+                happened.push(Happened { revision, ended: false, number });
             }
-            if let Some(ended) = trial.ended_revision
-                && ended > known
-                && trial.turn.is_some()
-                && self.fits[row]
-            {
-                events.push((ended, 1, Event::Ended(self.ended_event(trial.number))));
+            if let Some(revision) = trial.ended_revision.filter(|revision| *revision > known && trial.turn.is_some()) {
+                happened.push(Happened { revision, ended: true, number });
             }
         }
-        events.sort_by_key(|(revision, kind, _)| (*revision, *kind));
-        events.into_iter().map(|(revision, _, event)| (revision, event)).collect()
+        happened
     }
 
-    fn place(&mut self, trial: &TrialRecord) -> usize {
+    /// What a sampler is told of it, as far as it concerns one.
+    pub fn event(&self, happened: &Happened) -> Option<Event> {
+        let (number, row) = (happened.number, row(happened.number));
+        if happened.ended {
+            return self.fits[row].then(|| Event::Ended(self.ended_event(number)));
+        }
+        let started = || {
+            let turn = self.turn[row].unwrap_or_default();
+            Event::Started { number, turn, params: self.params(number).unwrap_or_default() }
+        };
+        self.sampled[row].then(started)
+    }
+
+    fn place(&mut self, trial: &TrialRecord) {
         let row = usize::try_from(trial.number.0).unwrap_or(0);
         while self.state.len() <= row {
             self.state.push(TrialState::Waiting);
@@ -186,8 +187,7 @@ impl History {
             self.fits.push(true);
             self.started.push(None);
             self.ended.push(None);
-            self.params.push(Arc::default());
-            self.fixed.push(Arc::default());
+            self.fixed.push(None);
             self.reported.push(None);
             self.series.push(Vec::new());
             self.standard_error.push(None);
@@ -207,9 +207,9 @@ impl History {
         self.sampled[row] = trial.seen.is_some();
         self.started[row] = trial.started_revision;
         self.ended[row] = trial.ended_revision;
-        self.params[row] = Arc::new(external(&trial.params));
-        self.fixed[row] = Arc::new(trial.fixed.clone());
-        self.fits[row] = self.sampled[row] || self.space.as_ref().is_none_or(|space| self.fit(space, trial.state, row));
+        self.params.set(row, &trial.params);
+        self.fixed[row] = (!trial.fixed.is_empty()).then(|| Box::new(trial.fixed.clone()));
+        self.fits[row] = self.sampled[row] || self.space.as_ref().is_none_or(|space| fit(space, trial));
         self.reported[row] = (self.steps == StepKind::Repetitions).then(|| trial.steps.clone());
         self.series[row] = self.steps.series(&trial.steps);
         self.standard_error[row] = self.steps.standard_error(&trial.steps);
@@ -225,18 +225,6 @@ impl History {
                 self.running.remove(&turn);
             }
         }
-        row
-    }
-
-    /// Whether a trial that no sampler of ours suggested is one that could have been.
-    fn fit(&self, space: &SearchSpace, state: TrialState, row: usize) -> bool {
-        match state {
-            TrialState::Waiting if self.origin[row] != Origin::Enqueued => true,
-            TrialState::Waiting => space.check_fixed(&self.fixed[row]).is_ok_and(|fixed| fixed == *self.fixed[row]),
-            TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
-                space.check(&self.params[row]).is_ok()
-            }
-        }
     }
 
     /// Brings the totals from what is known of the trial at `row` to `trial`.
@@ -246,24 +234,15 @@ impl History {
         totals.started += u32::from(trial.turn.is_some());
         totals.started -= u32::from(self.turn[row].is_some());
         totals.seconds += trial.seconds - self.seconds[row];
-        if self.state[row].is_ended() {
+        if self.state[row].is_ended() || !trial.state.is_ended() {
             return;
         }
-        match trial.state {
-            TrialState::Waiting | TrialState::Running => {}
-            TrialState::Pruned => totals.pruned += 1,
-            TrialState::Fail => {
-                totals.fail += 1;
-                totals.skipped += u64::from(trial.fail.as_ref().is_some_and(|(kind, _)| kind.is_skip()));
-            }
-            TrialState::Complete => {
-                totals.complete += 1;
-                let is_feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
-                if let Some(&value) = trial.values.first().filter(|value| is_feasible && !value.is_nan()) {
-                    let (low, high) = totals.feasible.unwrap_or((value, value));
-                    totals.feasible = Some((low.min(value), high.max(value)));
-                }
-            }
+        totals.ended.add(trial.state, trial.fail.as_ref().map(|(kind, _)| *kind), 1);
+        let is_feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
+        let value = trial.values.first().filter(|value| is_feasible && !value.is_nan());
+        if let Some(&value) = value.filter(|_| trial.state == TrialState::Complete) {
+            let (low, high) = totals.feasible.unwrap_or((value, value));
+            totals.feasible = Some((low.min(value), high.max(value)));
         }
     }
 
@@ -285,7 +264,7 @@ impl History {
         };
         Ended {
             number,
-            params: self.params[row].as_ref().clone(),
+            params: self.params.get(row).unwrap_or_default(),
             outcome,
             series: self.series[row].iter().copied().filter(|(_, value)| !value.is_nan()).collect(),
             repetitions_planned: self.repetitions,
@@ -310,13 +289,13 @@ impl History {
     }
 
     /// The parameters of a trial.
-    pub fn params(&self, number: TrialNumber) -> Option<&Params> {
-        self.params.get(row(number)).map(Arc::as_ref)
+    pub fn params(&self, number: TrialNumber) -> Option<Params> {
+        self.params.get(row(number))
     }
 
     /// What a queue entry fixes.
     pub fn fixed(&self, number: TrialNumber) -> Option<&Params> {
-        self.fixed.get(row(number)).map(Arc::as_ref)
+        self.fixed.get(row(number))?.as_deref()
     }
 
     /// Numbers of queue entries, lowest first.
@@ -334,7 +313,7 @@ impl History {
         self.running
             .iter()
             .filter(|&(_, &number)| self.sampled[row(number)])
-            .map(|(&turn, &number)| Running { turn, number, params: self.params[row(number)].as_ref().clone() })
+            .map(|(&turn, &number)| Running { turn, number, params: self.params(number).unwrap_or_default() })
             .collect()
     }
 
@@ -345,15 +324,14 @@ impl History {
 
     /// Trials that were started, those skipped before their start left out, and the skipped ones.
     pub fn started_and_skipped(&self) -> (u32, u32) {
-        let skipped = u32::try_from(self.totals.skipped).unwrap_or(u32::MAX);
+        let skipped = u32::try_from(self.totals.ended.skipped).unwrap_or(u32::MAX);
         (self.totals.started.saturating_sub(skipped), skipped)
     }
 
     /// Trials by state.
     pub fn counts(&self) -> TrialCounts {
-        let Totals { complete, pruned, fail, skipped, .. } = self.totals;
         let (waiting, running) = (self.waiting.len() as u64, self.running.len() as u64);
-        TrialCounts { waiting, running, complete, pruned, fail, skipped }
+        TrialCounts { waiting, running, ..self.totals.ended }
     }
 
     /// Seconds stored in trials.
@@ -425,12 +403,23 @@ impl History {
                 (own < turn && open && self.sampled[row]).then(|| Running {
                     turn: own,
                     number: TrialNumber(row as i64),
-                    params: self.params[row].as_ref().clone(),
+                    params: self.params.get(row).unwrap_or_default(),
                 })
             })
             .collect();
         running.sort_by_key(|running| running.turn);
         running
+    }
+}
+
+/// Whether a trial that no sampler of ours suggested is one that could have been.
+fn fit(space: &SearchSpace, trial: &TrialRecord) -> bool {
+    match trial.state {
+        TrialState::Waiting if trial.origin != Origin::Enqueued => true,
+        TrialState::Waiting => space.check_fixed(&trial.fixed).is_ok_and(|fixed| fixed == trial.fixed),
+        TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+            space.check(&external(&trial.params)).is_ok()
+        }
     }
 }
 

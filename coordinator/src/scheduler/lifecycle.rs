@@ -17,6 +17,10 @@ impl Engine {
             let mut live = desk.live().lock().await;
             live.catch_up().await?;
             let idle = live.record().state == StudyState::Active && !live.history().any_running();
+            if idle {
+                // Who finds nothing left to try may end the search now.
+                self.changed();
+            }
             match live.room() {
                 Room::Over(why) if idle => Some((why, comparison::spec(live.record(), live.history()))),
                 Room::Over(_) | Room::Trials(_) => None,

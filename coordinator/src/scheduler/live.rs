@@ -23,7 +23,10 @@ use crate::storage::{
 };
 
 /// Trials read from storage at a time.
-const PAGE: u32 = 2_000;
+const PAGE: u32 = 5_000;
+
+/// Events that a sampler takes in before others of this process get their turn.
+const EVENTS_AT_ONCE: usize = 256;
 
 /// Lost races against others before a caller is told.
 pub(super) const MAX_CONFLICTS: u32 = 64;
@@ -66,16 +69,59 @@ impl LiveStudy {
     /// Loads a study and folds everything that happened.
     pub async fn load(store: Store, id: StudyId) -> Result<Self, EngineError> {
         let record = store.study(id).await?;
-        let history = empty_history(&record.config);
-        let sampler = new_sampler(&record)?;
-        let pruner = new_pruner(&record.config);
-        let estimate = StudyEstimate::of(&record);
-        let distributions = distributions(&record);
-        let held = BTreeMap::new();
-        let seen = Revision(0);
-        let mut live = Self { store, record, history, sampler, pruner, estimate, distributions, held, seen };
-        live.catch_up().await?;
+        let mut live = Self {
+            history: empty_history(&record.config),
+            sampler: None,
+            pruner: new_pruner(&record.config),
+            estimate: None,
+            distributions: BTreeMap::new(),
+            held: BTreeMap::new(),
+            seen: Revision(0),
+            record: record.clone(),
+            store,
+        };
+        live.fold_all(record).await?;
         Ok(live)
+    }
+
+    /// Folds everything that happened in the study `record`, page by page. A caller that goes away in between leaves
+    /// the old record, which makes the next catch-up begin anew.
+    async fn fold_all(&mut self, record: StudyRecord) -> Result<(), EngineError> {
+        self.history = empty_history(&record.config);
+        self.held.clear();
+        self.seen = Revision(0);
+        let mut cursor = Revision(0);
+        let mut happened = Vec::new();
+        loop {
+            let page = self.store.trials_since(record.id, cursor, PAGE).await?;
+            cursor = page.last().map_or(cursor, |trial| trial.revision);
+            self.note_held(&page);
+            happened.extend(self.history.take_in(page.iter().collect(), Revision(0)));
+            if (page.len() as u32) < PAGE {
+                break;
+            }
+        }
+        // A trial that changed between two pages is there twice.
+        happened.sort_unstable();
+        happened.dedup();
+        let mut sampler = new_sampler(&record)?;
+        if let Some(sampler) = &mut sampler {
+            for (index, happened) in happened.iter().enumerate() {
+                if let Some(event) = self.history.event(happened) {
+                    sampler.observe(&event);
+                }
+                if index % EVENTS_AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.sampler = sampler;
+        self.pruner = new_pruner(&record.config);
+        self.estimate = StudyEstimate::of(&record);
+        self.distributions = distributions(&record);
+        self.seen = cursor.max(record.revision);
+        self.record = record;
+        Ok(())
     }
 
     /// Folds what changed since the last time, by whomever.
@@ -83,13 +129,7 @@ impl LiveStudy {
         let record = self.store.study(self.record.id).await?;
         if record.config_revision != self.record.config_revision || record.config.space != self.record.config.space {
             // Another space or sampler: the fold starts anew under the new configuration.
-            self.history = empty_history(&record.config);
-            self.sampler = new_sampler(&record)?;
-            self.pruner = new_pruner(&record.config);
-            self.estimate = StudyEstimate::of(&record);
-            self.distributions = distributions(&record);
-            self.held.clear();
-            self.seen = Revision(0);
+            return self.fold_all(record).await;
         }
         if record.revision == self.seen {
             self.record = record;
@@ -129,17 +169,22 @@ impl LiveStudy {
     }
 
     fn absorb(&mut self, changed: Vec<&TrialRecord>, known: Revision) {
-        // In order of revision: of a trial that is there twice the newest record counts.
-        for trial in &changed {
-            if trial.is_held() {
-                self.held.insert(trial.number, (*trial).clone());
-            } else {
-                self.held.remove(&trial.number);
-            }
-        }
+        self.note_held(changed.iter().copied());
         for (_, event) in self.history.absorb(changed, known) {
             if let Some(sampler) = &mut self.sampler {
                 sampler.observe(&event);
+            }
+        }
+    }
+
+    /// Keeps the held ones among trials that changed, in order of revision: of one that is there twice the newest
+    /// counts.
+    fn note_held<'a>(&mut self, changed: impl IntoIterator<Item = &'a TrialRecord>) {
+        for trial in changed {
+            if trial.is_held() {
+                self.held.insert(trial.number, trial.clone());
+            } else {
+                self.held.remove(&trial.number);
             }
         }
     }
@@ -369,7 +414,7 @@ impl LiveStudy {
             }
             let running = replay.running_at(turn, seen);
             let ask = Ask { number, fixed: &trial.fixed, running: &running, estimate: self.advice() };
-            let stored = replay.params(number).cloned().unwrap_or_default();
+            let stored = replay.params(number).unwrap_or_default();
             let recomputed = suggest(sampler.as_ref(), self.record.config.seed, &ask).unwrap_or_default();
             verification.checked += 1;
             if stored != recomputed {

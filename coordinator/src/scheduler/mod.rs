@@ -3,7 +3,9 @@
 mod analysis;
 mod ask;
 mod best;
+mod board;
 mod comparison;
+mod configurations;
 mod desk;
 mod engine;
 mod error;
@@ -25,7 +27,6 @@ pub use comparison::{Cell, NextRound, Spec as ComparisonSpec};
 pub use engine::{Engine, EngineOptions, StudySummary};
 pub use error::EngineError;
 pub use foreign::OptunaTimes;
-pub use history::TrialCounts;
 pub use live::Verification;
 pub use outcome::Tell;
 pub use prepare::Described;

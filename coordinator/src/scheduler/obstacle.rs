@@ -1,7 +1,13 @@
 //! Why nobody works on a study: which worker gets what, and what a person could do about it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{StudyState, TrialState, WorkerId};
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::error::EngineError;
@@ -11,7 +17,13 @@ use crate::storage::{StudyRecord, TrialFilter, WorkerRecord};
 const MAX_UNTOLD: u32 = 100;
 
 /// Workers looked at in one read.
-const PAGE: u32 = 100;
+const PAGE: u32 = 1_000;
+
+/// What was last read of the workers, and when.
+#[derive(Clone, Default)]
+pub(super) struct Staff(Arc<Mutex<Option<Known>>>);
+
+type Known = (Instant, Arc<Vec<WorkerRecord>>);
 
 /// Sentences about one study.
 const MAX_NAMED: usize = 10;
@@ -50,8 +62,30 @@ impl Engine {
             .collect())
     }
 
-    /// Who works on `study` and who does not; says nothing when no worker is needed.
-    pub(super) async fn staffing(&self, study: &StudyRecord) -> Result<Staffing, EngineError> {
+    /// Every worker, as it was `age` ago or later.
+    async fn staff(&self, age: Duration) -> Result<Arc<Vec<WorkerRecord>>, EngineError> {
+        // One reads, the others wait for what it finds.
+        let mut known = self.staff.0.lock().await;
+        if let Some((_, staff)) = known.as_ref().filter(|(read, _)| read.elapsed() < age) {
+            return Ok(Arc::clone(staff));
+        }
+        let read = Instant::now();
+        let mut staff: Vec<WorkerRecord> = Vec::new();
+        loop {
+            let after = staff.last().map_or_else(|| WorkerId(String::new()), |worker| worker.id.clone());
+            let page = self.store.workers(&after, PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            staff.extend(page);
+        }
+        let staff = Arc::new(staff);
+        *known = Some((read, Arc::clone(&staff)));
+        Ok(staff)
+    }
+
+    /// Who works on `study` and who does not, as of `age` ago or later; says nothing when no worker is needed.
+    pub(super) async fn staffing(&self, study: &StudyRecord, age: Duration) -> Result<Staffing, EngineError> {
         let needs_workers = matches!(study.state, StudyState::Preparing | StudyState::Active | StudyState::Confirming);
         let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| needs_workers) else {
             return Ok(Staffing::default());
@@ -60,20 +94,14 @@ impl Engine {
         let mut misfits = Vec::new();
         let mut silent = Vec::new();
         let mut fits = false;
-        let mut after = WorkerId(String::new());
-        loop {
-            let page = self.store.workers(&after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id.clone();
-            for worker in page {
-                let obstacle = obstacle(study, benchmark, &worker);
-                if self.now().since(worker.last_seen) > patience {
-                    silent.push((worker.last_seen, worker.name, obstacle.is_none()));
-                } else if let Some(obstacle) = obstacle {
-                    misfits.push(obstacle);
-                } else {
-                    fits = true;
-                }
+        for worker in self.staff(age).await?.iter() {
+            let obstacle = obstacle(study, benchmark, worker);
+            if self.now().since(worker.last_seen) > patience {
+                silent.push((worker.last_seen, worker.name.clone(), obstacle.is_none()));
+            } else if let Some(obstacle) = obstacle {
+                misfits.push(obstacle);
+            } else {
+                fits = true;
             }
         }
         if fits {

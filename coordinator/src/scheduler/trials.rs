@@ -30,7 +30,7 @@ impl Engine {
             live.should_stop(number, &trial.steps, step, value)
         };
         let verdict = self.store.report(record.id, number, token, step, value, stop, self.now()).await?;
-        self.changed();
+        self.noted();
         Ok(verdict)
     }
 
@@ -46,7 +46,7 @@ impl Engine {
             let desk = self.desk_of(name).await?;
             match desk.tell(number, tell.clone()).await {
                 Ok(Told::Ended { trial, last }) => {
-                    self.changed();
+                    self.noted();
                     if last {
                         self.conclude(trial.study).await?;
                     }
@@ -64,7 +64,7 @@ impl Engine {
         let end = outcome::told(&record.config, &trial, tell, now)?;
         let detail = serde_json::Value::Null;
         let trial = self.store.finish(record.id, number, token, end, detail, now).await?;
-        self.changed();
+        self.noted();
         self.conclude(record.id).await?;
         Ok(trial)
     }

@@ -1,5 +1,6 @@
 //! What workers do: register, lease jobs, renew, deliver.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
@@ -8,6 +9,7 @@ use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, TrialNumber, Tria
 
 use tokio_util::sync::CancellationToken;
 
+use super::board::Offer;
 use super::comparison::{NextRound, Spec, corrupt};
 use super::engine::{Engine, check_request_id};
 use super::error::EngineError;
@@ -19,8 +21,8 @@ use crate::storage::{
     TrialRecord, WorkerRecord,
 };
 
-/// Studies looked at for one worker.
-const MAX_STUDIES: u32 = 1_000;
+/// Jobs leased in one call.
+const MAX_JOBS: u32 = 64;
 
 /// Longest a worker may wait for a job in one call.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -54,16 +56,6 @@ pub enum Work {
         /// The next round.
         next: NextRound,
     },
-}
-
-/// What a look for one job finds.
-enum Found {
-    /// A job, leased.
-    Job(Box<Assignment>),
-    /// Nothing, so far.
-    Nothing,
-    /// The request leased a job before that is not its caller's any more: another needs another request.
-    Spent,
 }
 
 /// The answer to an Acquire.
@@ -100,18 +92,22 @@ impl Engine {
     ) -> Result<Acquired, EngineError> {
         check_request_id(request_id)?;
         let worker = self.store.worker(worker).await?;
-        let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
-        let mut changes = self.changes();
+        let max_jobs = max_jobs.clamp(1, MAX_JOBS);
+        let begun = tokio::time::Instant::now();
+        let deadline = begun + wait.min(MAX_WAIT);
+        // A first look sees what anybody has done before it.
+        let mut since = begun;
+        let mut work = self.work_comes();
+        work.mark_unchanged();
+        let mut acquired = Acquired { assignments: Vec::new(), obstacles: Vec::new() };
+        let spent = self.acquired_before(&worker, request_id, max_jobs, begun, &mut acquired.assignments).await?;
         loop {
-            changes.mark_unchanged();
-            let mut acquired = Acquired::default();
-            let mut spent = false;
-            for index in 0..max_jobs.clamp(1, 64) {
-                let request_id = format!("{request_id}/{index}");
-                match self.acquire_one(&worker, &request_id, only, &mut acquired.obstacles).await? {
-                    Found::Job(assignment) => acquired.assignments.push(*assignment),
-                    Found::Nothing => break,
-                    Found::Spent => spent = true,
+            acquired.obstacles.clear();
+            while !spent && acquired.assignments.len() < max_jobs as usize {
+                let request_id = job_request(request_id, acquired.assignments.len());
+                match self.acquire_one(&worker, &request_id, only, since, &mut acquired.obstacles).await? {
+                    Some(assignment) => acquired.assignments.push(assignment),
+                    None => break,
                 }
             }
             let over = stop.is_cancelled() || tokio::time::Instant::now() >= deadline;
@@ -120,11 +116,38 @@ impl Engine {
             }
             let poll = tokio::time::Instant::now() + self.poll_every();
             tokio::select! {
-                _ = changes.changed() => {}
+                _ = work.changed() => {}
                 () = stop.cancelled() => return Ok(acquired),
                 () = tokio::time::sleep_until(poll.min(deadline)) => {}
             }
+            work.mark_unchanged();
+            // Whoever else looks at this time shares one.
+            since = tokio::time::Instant::now() - self.poll_every() / 2;
         }
+    }
+
+    /// Adds what this very request leased before and still holds: a retry gets what its first try got. Says whether
+    /// that had any that is not its caller's any more; then it gets nothing else, and another needs another request.
+    async fn acquired_before(
+        &self,
+        worker: &WorkerRecord,
+        request_id: &str,
+        max_jobs: u32,
+        since: tokio::time::Instant,
+        assignments: &mut Vec<Assignment>,
+    ) -> Result<bool, EngineError> {
+        let offers = self.offers(since).await?;
+        let ids: Vec<StudyId> = offers.iter().map(|offer| offer.study.id).collect();
+        let mut spent = false;
+        for index in 0..max_jobs as usize {
+            let request_id = job_request(request_id, index);
+            let Some(id) = self.store.leased_by(&request_id, &ids).await? else { break };
+            match self.acquire_again(id, worker, &request_id).await? {
+                Some(assignment) => assignments.push(assignment),
+                None => spent = true,
+            }
+        }
+        Ok(spent)
     }
 
     async fn acquire_one(
@@ -132,39 +155,42 @@ impl Engine {
         worker: &WorkerRecord,
         request_id: &str,
         only: Option<&str>,
+        since: tokio::time::Instant,
         obstacles: &mut Vec<String>,
-    ) -> Result<Found, EngineError> {
-        let draining = self.store.worker(&worker.id).await?.draining;
-        self.answered();
-        let studies = match only {
-            Some(name) => vec![self.store.study_by_name(name).await?],
-            None => self.store.studies(StudyId(0), MAX_STUDIES).await?,
+    ) -> Result<Option<Assignment>, EngineError> {
+        if worker.draining {
+            return Ok(None);
+        }
+        let offers = match only {
+            Some(name) => Arc::new(vec![Offer::new(self.store.study_by_name(name).await?)]),
+            None => self.offers(since).await?,
         };
-        // A retry gets what its first try got, whichever study and kind of job that was.
-        let ids: Vec<StudyId> = studies.iter().map(|study| study.id).collect();
-        if let Some(id) = self.store.leased_by(request_id, &ids).await? {
-            let again = self.acquire_again(id, worker, request_id).await?;
-            return Ok(again.map_or(Found::Spent, |assignment| Found::Job(Box::new(assignment))));
-        }
-        if draining {
-            return Ok(Found::Nothing);
-        }
-        for study in studies {
-            let Some(benchmark) = study.config.benchmark.clone().filter(|_| !study.state.is_ended()) else {
+        for offer in offers.iter() {
+            let study = &offer.study;
+            let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| !study.state.is_ended()) else {
                 continue;
             };
-            if let Some(obstacle) = obstacle(&study, &benchmark, worker) {
+            if let Some(obstacle) = obstacle(study, benchmark, worker) {
                 if !obstacles.contains(&obstacle) {
                     obstacles.push(obstacle);
                 }
                 continue;
             }
-            if let Some(assignment) = self.acquire_from(&study, benchmark, worker, request_id).await? {
-                self.changed();
-                return Ok(Found::Job(Box::new(assignment)));
+            let _try = offer.tries.acquire().await;
+            if offer.is_empty() {
+                continue;
             }
+            if self.store.worker(&worker.id).await?.draining {
+                return Ok(None);
+            }
+            self.answered();
+            if let Some(assignment) = self.acquire_from(study, benchmark.clone(), worker, request_id).await? {
+                self.noted();
+                return Ok(Some(assignment));
+            }
+            offer.found_empty();
         }
-        Ok(Found::Nothing)
+        Ok(None)
     }
 
     /// The job that `request_id` leased in study `id`, while the lease holds.
@@ -316,7 +342,7 @@ impl Engine {
         let end = outcome::measured(&study.config, benchmark, &trial, state, fail, detail, seconds)?;
         let detail = serde_json::to_value(detail).map_err(|error| corrupt(job.id, &error))?;
         self.store.finish(study.id, number, Some(token), end, detail, self.now()).await?;
-        self.changed();
+        self.noted();
         self.conclude(study.id).await
     }
 
@@ -343,6 +369,11 @@ impl Engine {
     pub async fn workers(&self, after: &WorkerId, limit: u32) -> Result<Vec<WorkerRecord>, EngineError> {
         Ok(self.store.workers(after, limit).await?)
     }
+}
+
+/// The request of one of the jobs of a call.
+fn job_request(request_id: &str, index: usize) -> String {
+    format!("{request_id}/{index}")
 }
 
 /// A started trial as an assignment, while its first lease holds.

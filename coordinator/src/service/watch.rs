@@ -1,5 +1,7 @@
 //! Watch: the study and every trial that changes, until the client leaves or the study ends.
 
+use std::time::Duration;
+
 use fleetune_core::Revision;
 use fleetune_proto::v1;
 use tokio::sync::mpsc::Sender;
@@ -9,6 +11,9 @@ use tonic::Status;
 use super::{status, view};
 use crate::scheduler::Engine;
 use crate::storage::StoreError;
+
+/// Between two looks, however much changes.
+const SPACING: Duration = Duration::from_millis(50);
 
 /// Feeds `sender` with what changes after `after`.
 pub async fn run(
@@ -58,6 +63,8 @@ pub async fn run(
         if summary.record.state.is_ended() {
             return;
         }
+        // What changes meanwhile is one look.
+        tokio::time::sleep(SPACING).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = sender.closed() => return,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fleetune_core::{Distribution, StudyId};
 
 use super::error::StoreError;
-use super::packed::{pack_params, unpack_params};
+use super::packed::{distribution_ids, pack_params, unpack_params};
 use super::record::{Param, ParamSet};
 
 /// What is committed, for all transactions.
@@ -93,7 +93,7 @@ impl Distributions {
     /// Ids in `packed` columns that must be loaded before [`Self::unpack`].
     pub fn missing<'a>(&self, packed: impl Iterator<Item = &'a [u8]>) -> Vec<i64> {
         let known = self.cache.known.read().unwrap_or_else(PoisonError::into_inner);
-        let ids = packed.filter_map(unpack_params).flatten().map(|(_, id, _)| id);
+        let ids = packed.flat_map(distribution_ids);
         let is_missing = |id: &i64| !known.ids.contains_key(id) && !self.fresh.iter().any(|fresh| fresh.2 == *id);
         let mut missing: Vec<i64> = ids.filter(is_missing).collect();
         missing.sort_unstable();

@@ -8,6 +8,34 @@ use super::error::StoreError;
 use super::operations::Lane;
 use super::rows::Rows;
 
+/// What was heard of others' changes, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Changes of any kind.
+    pub changes: u64,
+    /// Those among them that may bring work to those that wait for some.
+    pub work: u64,
+}
+
+impl Heard {
+    /// One more change.
+    pub(super) fn one_more(&mut self, news: News) {
+        self.changes = self.changes.wrapping_add(1);
+        self.work = self.work.wrapping_add(u64::from(news == News::Work));
+    }
+}
+
+/// Who may wait for what was written, from nobody to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum News {
+    /// A sign of life.
+    Nobody,
+    /// Those that watch trials.
+    Watchers,
+    /// Those that wait for work, too.
+    Work,
+}
+
 #[async_trait]
 pub(super) trait Engine: Send + Sync + 'static {
     /// A snapshot.
@@ -20,10 +48,10 @@ pub(super) trait Engine: Send + Sync + 'static {
     fn lane(&self, lane: Lane) -> Lane;
 
     /// Tells other processes, soon, that there is something new.
-    fn committed(&self);
+    fn committed(&self, news: News);
 
     /// Changes when others changed something. Where nobody tells, its sender is gone.
-    fn others(&self) -> watch::Receiver<u64>;
+    fn others(&self) -> watch::Receiver<Heard>;
 
     /// Whether it is told now what others change.
     fn hears(&self) -> bool;

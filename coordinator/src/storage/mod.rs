@@ -22,6 +22,7 @@ mod store;
 pub mod testing;
 mod url;
 
+pub use engine::Heard;
 pub use error::StoreError;
 pub use foreign::{Attribute, Meaning, NewTrial, TrialMark, WholeTrial, constraint_values};
 pub use record::*;

@@ -42,6 +42,18 @@ pub(super) fn unpack_params(bytes: &[u8]) -> Option<Vec<PackedParam>> {
     Some(params)
 }
 
+/// The ids of the distributions of packed parameters. Damaged bytes end them early.
+pub(super) fn distribution_ids(bytes: &[u8]) -> impl Iterator<Item = i64> {
+    let mut reader = Reader::versioned(bytes);
+    std::iter::from_fn(move || {
+        let reader = reader.as_mut()?;
+        reader.skip_text()?;
+        let id = i64::from_le_bytes(reader.array()?);
+        reader.array::<8>()?;
+        Some(id)
+    })
+}
+
 pub(super) fn pack_values(params: &Params) -> Vec<u8> {
     if params.is_empty() {
         return Vec::new();
@@ -114,6 +126,12 @@ impl<'a> Reader<'a> {
         let (array, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*array)
+    }
+
+    fn skip_text(&mut self) -> Option<()> {
+        let length = u32::from_le_bytes(self.array()?) as usize;
+        self.0 = self.0.split_at_checked(length)?.1;
+        Some(())
     }
 
     fn text(&mut self) -> Option<String> {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::engine::Engine;
+use super::engine::{Engine, News};
 use super::error::StoreError;
 use super::operations::{Lane, Operation};
 use super::rows::Rows;
@@ -82,9 +82,9 @@ impl Drop for Queue {
 /// An operation of whatever kind that waits for its answer.
 #[async_trait]
 trait Work: Send {
-    /// Applies it; keeps the outcome. Says whether others may wait for what was written; an error when the transaction
-    /// cannot go on.
-    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<bool, StoreError>;
+    /// Applies it; keeps the outcome. Says who may wait for what was written; an error when the transaction cannot go
+    /// on.
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<News, StoreError>;
 
     /// Answers the caller with the outcome, which is durable, or with why there is none.
     fn answer(self: Box<Self>, failed: Option<StoreError>);
@@ -98,7 +98,7 @@ struct Pending<O: Operation> {
 
 #[async_trait]
 impl<O: Operation> Work for Pending<O> {
-    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<bool, StoreError> {
+    async fn apply(&mut self, rows: &mut dyn Rows) -> Result<News, StoreError> {
         rows.take_dirty();
         let outcome = self.operation.apply(rows).await;
         let wrote = rows.take_dirty();
@@ -106,7 +106,7 @@ impl<O: Operation> Work for Pending<O> {
         // transaction.
         let spoils = outcome.as_ref().err().filter(|error| wrote || is_failure(error)).cloned();
         self.outcome = Some(outcome);
-        spoils.map_or(Ok(wrote && O::IS_NEWS), Err)
+        spoils.map_or(Ok(if wrote { O::NEWS } else { News::Nobody }), Err)
     }
 
     fn answer(self: Box<Self>, failed: Option<StoreError>) {
@@ -179,10 +179,10 @@ enum Failed {
 
 async fn commit(engine: &dyn Engine, batch: &mut [Box<dyn Work>]) -> Result<(), Failed> {
     let mut rows = engine.write().await.map_err(Failed::Before)?;
-    let mut is_news = false;
+    let mut news = News::Nobody;
     for work in batch {
         match work.apply(&mut *rows).await {
-            Ok(news) => is_news |= news,
+            Ok(new) => news = news.max(new),
             Err(error) => {
                 // What the rollback itself has to say changes nothing: the connection is thrown away then.
                 drop(rows.rollback().await);
@@ -194,8 +194,8 @@ async fn commit(engine: &dyn Engine, batch: &mut [Box<dyn Work>]) -> Result<(), 
         StoreError::Full(_) | StoreError::Busy(_) => Failed::Before(error),
         error => Failed::Commit(error),
     })?;
-    if is_news {
-        engine.committed();
+    if news > News::Nobody {
+        engine.committed(news);
     }
     Ok(())
 }

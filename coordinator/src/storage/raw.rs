@@ -15,7 +15,7 @@ use super::distributions::Distributions;
 use super::error::StoreError;
 use super::packed::{unpack_floats, unpack_values};
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, JobKind, JobRecord, JobState, Origin, StudyRecord, TrialRecord,
+    AttemptRecord, AttemptState, AttributeKind, JobKind, JobRecord, JobState, Origin, StudyRecord, Tally, TrialRecord,
     WorkerRecord,
 };
 use super::rows::{AttemptRow, JobRow, StudyHead, TrialRow};
@@ -96,6 +96,18 @@ pub(super) fn ids_of(trials: &[(&TrialRecord, (&str, u32))], inserted: &[(i64, i
         .iter()
         .map(|(trial, _)| id(trial).ok_or_else(|| corrupt("inserted trials", "one of them has no id")))
         .collect()
+}
+
+/// (state, fail kind, count) of groups of trials, and seconds as they are stored.
+pub(super) fn tally(groups: &[(String, Option<String>, i64)], seconds: &[i64]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (state, kind, count) in groups {
+        let state = TrialState::from_name(state).ok_or_else(|| corrupt("trial state", state))?;
+        let known = |kind: &String| FailKind::from_name(kind).ok_or_else(|| corrupt("fail kind", kind));
+        tally.counts.add(state, kind.as_ref().map(known).transpose()?, u64::try_from(*count).unwrap_or(0));
+    }
+    tally.spent_s = seconds.iter().map(|&bits| bits_float(bits)).sum();
+    Ok(tally)
 }
 
 /// A float as the integer it is stored as, and back.

@@ -2,6 +2,7 @@
 //!
 //! Plain data. The rules about it are in `operations`; rows and columns are known to the back ends alone.
 
+mod tally;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use fleetune_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use tally::*;
 pub use worker::*;
 
 /// A study as stored.

@@ -16,7 +16,7 @@ use fleetune_core::{
 use super::error::StoreError;
 use super::foreign::ForeignRows;
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, JobRecord, NewStudy, StudyRecord, TrialRecord, WorkerRecord,
+    AttemptRecord, AttemptState, AttributeKind, JobRecord, NewStudy, StudyRecord, Tally, TrialRecord, WorkerRecord,
 };
 
 /// The part of a study that every mutation of it needs, cheap to read.
@@ -78,6 +78,8 @@ pub(super) trait StudyRows {
     async fn study_by_name(&mut self, name: &str) -> Result<Option<StudyRecord>>;
     async fn study_by_request(&mut self, request_id: &str) -> Result<Option<StudyRecord>>;
     async fn studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
+    /// Those that have not ended.
+    async fn open_studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>>;
     async fn insert_study(&mut self, new: &NewStudy, now: Timestamp) -> Result<StudyId>;
     /// Writes everything that may change.
@@ -100,11 +102,15 @@ pub(super) trait TrialRows {
         from: TrialNumber,
         limit: u32,
     ) -> Result<Vec<TrialRecord>>;
-    async fn trials_since(&mut self, study: StudyId, after: Revision, limit: u32) -> Result<Vec<TrialRecord>>;
+    async fn trials_since(&mut self, study: StudyId, after: Revision, limit: u32) -> Result<Vec<TrialRow>>;
+    /// The trials of a study by state and, where they failed, by reason; and the seconds of those that took any.
+    async fn tally(&mut self, study: StudyId) -> Result<Tally>;
     /// Fills in the steps of each trial's current attempt.
     async fn add_steps(&mut self, trials: &mut [TrialRecord]) -> Result<()>;
     /// By index within the request.
     async fn trials_created_by(&mut self, study: StudyId, request_id: &str) -> Result<Vec<TrialRecord>>;
+    /// Which of `studies` has trials that the request started.
+    async fn study_started_by(&mut self, studies: &[StudyId], request_id: &str) -> Result<Option<StudyId>>;
     /// By index within the request.
     async fn trials_started_by(&mut self, study: StudyId, request_id: &str) -> Result<Vec<TrialRecord>>;
     async fn insert_trial(

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use fleetune_core::{JobId, Revision, StudyId, Timestamp, TrialNumber, WorkerId};
 use tokio::sync::watch;
 
-use super::engine::Engine;
+use super::engine::{Engine, Heard};
 use super::error::StoreError;
 use super::operations::{claimed_by, started_by};
 use super::queue::Queue;
 use super::record::{
-    AttemptRecord, AttributeKind, AttributeOwner, HeldJob, JobRecord, Started, StudyRecord, TrialFilter, TrialRecord,
-    WorkerRecord,
+    AttemptRecord, AttributeKind, AttributeOwner, HeldJob, JobRecord, Started, StudyRecord, Tally, TrialFilter,
+    TrialRecord, WorkerRecord,
 };
 use super::rows::Rows;
 use super::url::StorageUrl;
@@ -68,7 +68,7 @@ impl Store {
 
     /// Changes when other processes changed something, or may have: a hint to look. Heartbeats are no change. Where
     /// nobody tells (`SQLite`), its sender is gone.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<Heard> {
         self.engine.others()
     }
 
@@ -115,6 +115,11 @@ impl Store {
         self.read().await?.studies(after, limit.min(PAGE)).await
     }
 
+    /// At most `limit` studies that have not ended, with ids above `after`, by id.
+    pub async fn open_studies(&self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
+        self.read().await?.open_studies(after, limit.min(PAGE)).await
+    }
+
     /// A trial, with the steps of its current attempt.
     pub async fn trial(&self, study: StudyId, number: TrialNumber) -> Result<TrialRecord, StoreError> {
         let mut rows = self.read().await?;
@@ -150,9 +155,18 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<TrialRecord>, StoreError> {
         let mut rows = self.read().await?;
-        let mut trials = rows.trials_since(study, after, limit.clamp(1, PAGE)).await?;
-        rows.add_steps(&mut trials).await?;
+        let trials = rows.trials_since(study, after, limit.clamp(1, PAGE)).await?;
+        let has_steps: Vec<bool> = trials.iter().map(|trial| trial.step_count > 0).collect();
+        let mut trials: Vec<TrialRecord> = trials.into_iter().map(|trial| trial.record).collect();
+        if has_steps.contains(&true) {
+            rows.add_steps(&mut trials).await?;
+        }
         Ok(trials)
+    }
+
+    /// A study's trials in numbers, without a look at each.
+    pub async fn tally(&self, study: StudyId) -> Result<Tally, StoreError> {
+        self.read().await?.tally(study).await
     }
 
     /// A job.
@@ -234,12 +248,7 @@ impl Store {
         if let Some((job, _)) = rows.claimed_by(request_id).await? {
             return rows.study_of_job(job).await;
         }
-        for &study in studies {
-            if !rows.trials_started_by(study, request_id).await?.is_empty() {
-                return Ok(Some(study));
-            }
-        }
-        Ok(None)
+        rows.study_started_by(studies, request_id).await
     }
 
     /// The trial that [`Self::claim`] gave for `request_id`, as it is now, and without a lease that is lost or over;

@@ -71,8 +71,10 @@ async fn a_study_says_that_nobody_is_there_and_since_when() {
         // Worker `b` lives, `a` falls silent.
         server.workers.heartbeat(beat.clone()).await.unwrap();
         let obstacles = server.study("s").await.obstacles;
-        if let [misfit, silent] = &obstacles[..] {
-            assert!(misfit.contains("which worker `b` does not see"), "{misfit}");
+        // On a machine with much to do `b` is silent too when it is looked at: then again.
+        if let [misfit, silent] = &obstacles[..]
+            && misfit.contains("which worker `b` does not see")
+        {
             assert!(silent.starts_with("worker `a` has been silent since 2"), "{silent}");
             break;
         }

@@ -8,6 +8,7 @@ use fleetune_core::{StudyId, StudyState, Timestamp};
 use super::common::{end_record, need_head};
 use super::start::start_trials;
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{Advance, Advanced, StartTrials, Step, TrialRecord};
 use crate::storage::rows::{Rows, StudyHead};
@@ -22,6 +23,8 @@ pub(in crate::storage) struct AdvanceStudy {
 #[async_trait]
 impl Operation for AdvanceStudy {
     type Output = Step;
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.advance.study)

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::common::{need_head, need_trial};
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{AttributeKind, AttributeOwner};
 use crate::storage::rows::Rows;
@@ -18,6 +19,8 @@ pub(in crate::storage) struct SetAttribute {
 #[async_trait]
 impl Operation for SetAttribute {
     type Output = ();
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         match self.owner {

@@ -7,6 +7,7 @@ use fleetune_core::{Attempt, FailKind, Revision, StudyId, Timestamp, TrialId, Tr
 
 use super::common::{need_head, need_study, wrong_trial_state};
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::foreign::{Attribute, Meaning, NewTrial, constraint_values};
 use crate::storage::record::{AttributeKind, Origin, Param, TrialRecord};
@@ -90,6 +91,8 @@ pub(in crate::storage) struct AddTrial {
 #[async_trait]
 impl Operation for AddTrial {
     type Output = TrialRecord;
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
@@ -180,6 +183,8 @@ pub(in crate::storage) struct SetParameter {
 impl Operation for SetParameter {
     type Output = ();
 
+    const NEWS: News = News::Watchers;
+
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
     }
@@ -221,6 +226,8 @@ pub(in crate::storage) struct SetState {
 impl Operation for SetState {
     /// Whether it did, and whether the search may be over with it.
     type Output = (bool, bool);
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
@@ -275,6 +282,8 @@ pub(in crate::storage) struct SetStep {
 impl Operation for SetStep {
     type Output = ();
 
+    const NEWS: News = News::Watchers;
+
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
     }
@@ -306,6 +315,8 @@ pub(in crate::storage) struct SetOwnAttribute {
 #[async_trait]
 impl Operation for SetOwnAttribute {
     type Output = ();
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)

@@ -7,6 +7,7 @@ use fleetune_core::{LeaseToken, Timestamp, WorkerId};
 
 use super::common::{attempt_of, end_lease, holds, lease_lost, need_head, need_job};
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{AttemptState, Heartbeat, JobState, LeaseStatus};
 use crate::storage::rows::Rows;
@@ -22,7 +23,7 @@ pub(in crate::storage) struct RenewLeases {
 impl Operation for RenewLeases {
     type Output = Heartbeat;
 
-    const IS_NEWS: bool = false;
+    const NEWS: News = News::Nobody;
 
     fn lane(&self) -> Lane {
         Lane::Global

@@ -20,6 +20,7 @@ mod worker;
 use async_trait::async_trait;
 use fleetune_core::StudyId;
 
+use super::engine::News;
 use super::error::StoreError;
 use super::rows::Rows;
 
@@ -51,8 +52,8 @@ pub(in crate::storage) trait Operation: Send + Sync + 'static {
     /// What its caller gets.
     type Output: Send + 'static;
 
-    /// Whether somebody may wait for what it writes.
-    const IS_NEWS: bool = true;
+    /// Who may wait for what it writes.
+    const NEWS: News = News::Work;
 
     /// Where it waits.
     fn lane(&self) -> Lane;

@@ -10,6 +10,7 @@ use fleetune_core::{
 
 use super::common::{holds, need_head, whole, wrong_state};
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{
     AttemptState, JobKind, JobRecord, JobState, Lease, NewWaiting, Origin, StartTrials, Started, TrialRecord,
@@ -96,6 +97,8 @@ pub(in crate::storage) struct Start {
 #[async_trait]
 impl Operation for Start {
     type Output = Vec<Started>;
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.trials.study)

@@ -9,6 +9,7 @@ use super::common::{
     need_job, need_trial, whole, wrong_trial_state,
 };
 use super::{Lane, Operation};
+use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{TrialEnd, TrialRecord};
 use crate::storage::rows::{AttemptRow, JobRow, Rows, TrialRow};
@@ -54,6 +55,8 @@ pub(in crate::storage) struct Report {
 #[async_trait]
 impl Operation for Report {
     type Output = bool;
+
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
@@ -104,6 +107,9 @@ pub(in crate::storage) struct Finish {
 impl Operation for Finish {
     /// The inner error is a refusal whose detail was kept all the same.
     type Output = Result<TrialRecord, StoreError>;
+
+    /// What else comes of it, a comparison or an end, is told for itself.
+    const NEWS: News = News::Watchers;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
-use super::engine::Engine;
+use super::engine::{Engine, Heard, News};
 use super::error::StoreError;
 use super::operations::Lane;
 use super::rows::Rows;
@@ -117,11 +117,11 @@ impl Engine for Postgres {
         lane
     }
 
-    fn committed(&self) {
-        self.word.changed();
+    fn committed(&self, news: News) {
+        self.word.changed(news);
     }
 
-    fn others(&self) -> watch::Receiver<u64> {
+    fn others(&self) -> watch::Receiver<Heard> {
         self.word.others()
     }
 

@@ -11,11 +11,14 @@ use sqlx::query;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::storage::engine::{Heard, News};
 use crate::storage::error::StoreError;
 use crate::storage::store::secret;
 
 /// Where changes are told of, in each database for itself.
 const CHANNEL: &str = "fleetune";
+/// Ends a word of changes that bring nobody work: those who wait for some sleep on. Without it a word wakes all.
+const NO_WORK: &str = " trials";
 /// Between two words of one process: at most 50 a second, since Postgres hands them out one commit at a time.
 const SPACING: Duration = Duration::from_millis(20);
 /// Between tries to listen again, at most.
@@ -38,20 +41,23 @@ struct Shared {
     /// Tells its own words from those of others.
     id: String,
     changed: Notify,
-    /// A change that nobody was told of yet.
+    /// A change that nobody was told of yet, and whether it may bring work.
     unsaid: AtomicBool,
-    others: watch::Sender<u64>,
+    unsaid_work: AtomicBool,
+    others: watch::Sender<Heard>,
     hears: AtomicBool,
 }
 
 impl Shared {
     async fn say(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         self.unsaid.store(false, Ordering::Relaxed);
-        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&self.id).execute(pool).await.map(drop)
+        let is_work = self.unsaid_work.swap(false, Ordering::Relaxed);
+        let word = if is_work { self.id.clone() } else { format!("{}{NO_WORK}", self.id) };
+        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(word).execute(pool).await.map(drop)
     }
 
-    fn wake(&self) {
-        self.others.send_modify(|count| *count = count.wrapping_add(1));
+    fn wake(&self, news: News) {
+        self.others.send_modify(|heard| heard.one_more(news));
     }
 }
 
@@ -73,7 +79,8 @@ impl Word {
             id: format!("{:016x}", secret()?),
             changed: Notify::new(),
             unsaid: AtomicBool::new(false),
-            others: watch::Sender::new(0),
+            unsaid_work: AtomicBool::new(false),
+            others: watch::Sender::new(Heard::default()),
             hears: AtomicBool::new(false),
         });
         let stop = CancellationToken::new();
@@ -83,13 +90,14 @@ impl Word {
     }
 
     /// Something was committed that others may wait for.
-    pub fn changed(&self) {
+    pub fn changed(&self, news: News) {
+        self.shared.unsaid_work.fetch_or(news == News::Work, Ordering::Relaxed);
         self.shared.unsaid.store(true, Ordering::Relaxed);
         self.shared.changed.notify_one();
     }
 
     /// Changes when others changed something, or may have done so unheard.
-    pub fn others(&self) -> watch::Receiver<u64> {
+    pub fn others(&self) -> watch::Receiver<Heard> {
         self.shared.others.subscribe()
     }
 
@@ -133,7 +141,7 @@ async fn listen(pool: PgPool, shared: Arc<Shared>) {
         if shared.hears.swap(false, Ordering::Relaxed) {
             tracing::debug!(%error, "changes by others are polled for until the database is heard again");
             // Those who wait poll from now on.
-            shared.wake();
+            shared.wake(News::Work);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE);
@@ -148,10 +156,14 @@ async fn hear(pool: &PgPool, shared: &Shared, pause: &mut Duration) -> Result<()
     *pause = Duration::ZERO;
     shared.hears.store(true, Ordering::Relaxed);
     // What was said before is lost.
-    shared.wake();
+    shared.wake(News::Work);
     while let Some(word) = listener.try_recv().await? {
-        if word.payload() != shared.id {
-            shared.wake();
+        let (id, news) = match word.payload().strip_suffix(NO_WORK) {
+            Some(id) => (id, News::Watchers),
+            None => (word.payload(), News::Work),
+        };
+        if id != shared.id {
+            shared.wake(news);
         }
     }
     Ok(())

@@ -45,6 +45,14 @@ impl StudyRows for PostgresRows {
         studies.into_iter().map(RawStudy::record).collect()
     }
 
+    async fn open_studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
+        let studies = query_as::<_, RawStudy>(select_study!(
+            "WHERE id > $1 AND state IN ('preparing', 'active', 'paused', 'confirming') ORDER BY id LIMIT $2"
+        ));
+        let studies = studies.bind(after.0).bind(i64::from(limit)).fetch_all(&mut *self.tx).await.map_err(database)?;
+        studies.into_iter().map(RawStudy::record).collect()
+    }
+
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>, StoreError> {
         let head = query_as::<_, RawHead>(
             "SELECT id, name, state, revision, next_number, next_turn FROM study WHERE id = $1 FOR NO KEY UPDATE",

@@ -11,8 +11,8 @@ use super::{PostgresRows, database};
 use crate::storage::distributions::{body, pack};
 use crate::storage::error::StoreError;
 use crate::storage::packed::{pack_floats, pack_values};
-use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, ids_of, kind_name};
-use crate::storage::record::{AttributeKind, ParamSet, TrialRecord};
+use crate::storage::raw::{RawStep, RawTrial, RawVerdict, attribute, ended_at, float_bits, ids_of, kind_name, tally};
+use crate::storage::record::{AttributeKind, ParamSet, Tally, TrialRecord};
 use crate::storage::rows::{Request, TrialRow, TrialRows};
 
 macro_rules! select_trial {
@@ -111,16 +111,19 @@ impl TrialRows for PostgresRows {
         self.records(trials).await
     }
 
-    async fn trials_since(
-        &mut self,
-        study: StudyId,
-        after: Revision,
-        limit: u32,
-    ) -> Result<Vec<TrialRecord>, StoreError> {
+    async fn trials_since(&mut self, study: StudyId, after: Revision, limit: u32) -> Result<Vec<TrialRow>, StoreError> {
         let trials = query_as(select_trial!("WHERE study_id = $1 AND revision > $2 ORDER BY revision LIMIT $3"));
         let trials = trials.bind(study.0).bind(after.0).bind(i64::from(limit));
         let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
-        self.records(trials).await
+        self.trials(trials).await
+    }
+
+    async fn tally(&mut self, study: StudyId) -> Result<Tally, StoreError> {
+        let counts = query_as("SELECT state, fail_kind, count(*) FROM trial WHERE study_id = $1 GROUP BY 1, 2");
+        let counts = counts.bind(study.0).fetch_all(&mut *self.tx).await.map_err(database)?;
+        let seconds = query_scalar("SELECT seconds FROM trial WHERE study_id = $1 AND seconds <> 0");
+        let seconds = seconds.bind(study.0).fetch_all(&mut *self.tx).await.map_err(database)?;
+        tally(&counts, &seconds)
     }
 
     async fn add_steps(&mut self, trials: &mut [TrialRecord]) -> Result<(), StoreError> {
@@ -144,6 +147,13 @@ impl TrialRows for PostgresRows {
         let trials = query_as(select_trial!("WHERE study_id = $1 AND created_by = $2 ORDER BY created_index"));
         let trials = trials.bind(study.0).bind(request_id).fetch_all(&mut *self.tx).await.map_err(database)?;
         self.records(trials).await
+    }
+
+    async fn study_started_by(&mut self, studies: &[StudyId], request_id: &str) -> Result<Option<StudyId>, StoreError> {
+        let ids: Vec<i64> = studies.iter().map(|study| study.0).collect();
+        let study = query_scalar("SELECT study_id FROM trial WHERE study_id = ANY ($1) AND started_by = $2 LIMIT 1");
+        let study = study.bind(ids).bind(request_id);
+        Ok(study.fetch_optional(&mut *self.tx).await.map_err(database)?.map(StudyId))
     }
 
     async fn trials_started_by(&mut self, study: StudyId, request_id: &str) -> Result<Vec<TrialRecord>, StoreError> {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
-use super::engine::Engine;
+use super::engine::{Engine, Heard, News};
 use super::error::StoreError;
 use super::operations::Lane;
 use super::rows::Rows;
@@ -142,10 +142,10 @@ impl Engine for Sqlite {
         Lane::Global
     }
 
-    fn committed(&self) {}
+    fn committed(&self, _: News) {}
 
-    fn others(&self) -> watch::Receiver<u64> {
-        watch::Sender::new(0).subscribe()
+    fn others(&self) -> watch::Receiver<Heard> {
+        watch::Sender::new(Heard::default()).subscribe()
     }
 
     fn hears(&self) -> bool {

@@ -45,6 +45,14 @@ impl StudyRows for SqliteRows {
         studies.into_iter().map(RawStudy::record).collect()
     }
 
+    async fn open_studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
+        let studies = query_as::<_, RawStudy>(select_study!(
+            "WHERE id > ?1 AND state IN ('preparing', 'active', 'paused', 'confirming') ORDER BY id LIMIT ?2"
+        ));
+        let studies = studies.bind(after.0).bind(i64::from(limit)).fetch_all(&mut *self.tx).await.map_err(database)?;
+        studies.into_iter().map(RawStudy::record).collect()
+    }
+
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>, StoreError> {
         // The transaction has the lock of the whole file.
         let head =
