@@ -5,6 +5,7 @@ use fleetune_core::{Direction, Params, SearchSpace, TrialNumber, Value};
 use rand::rngs::ChaCha8Rng;
 
 use super::breed::{crossover, mutation};
+use super::niche::survivors;
 use crate::analysis::{crowding, ranks};
 use crate::axis::Axis;
 use crate::draw;
@@ -14,6 +15,8 @@ use crate::tried::Tried;
 
 /// Parents, and trials of a generation. Origin: Optuna's default.
 const POPULATION: usize = 50;
+/// With more objectives than these, reference points choose the parents.
+const CROWDED_OBJECTIVES: usize = 3;
 /// Share of the children that have two parents. Origin: Deb et al. 2002, section V.
 const CROSSOVER: f64 = 0.9;
 /// Children bred for one suggestion, until one is new and allowed.
@@ -90,6 +93,9 @@ impl NsgaIi {
         all.sort_by_key(|individual| individual.number);
         rank(&mut all);
         all.sort_by(|a, b| a.rank.cmp(&b.rank).then(b.crowding.total_cmp(&a.crowding)).then(a.number.cmp(&b.number)));
+        if self.directions.len() > CROWDED_OBJECTIVES {
+            thin_out(&mut all);
+        }
         all.truncate(POPULATION);
         self.parents = all;
     }
@@ -171,6 +177,23 @@ fn rank(all: &mut [Individual]) {
         all[index].rank = last + front;
         all[index].crowding = 0.0;
     }
+}
+
+/// Brings those of the last front with room to the fore that reference points choose. `all` is ordered by rank.
+fn thin_out(all: &mut [Individual]) {
+    let Some(last) = all.get(POPULATION).map(|first_out| first_out.rank) else { return };
+    let front = (0..all.len()).filter(|&index| all[index].rank == last).collect::<Vec<_>>();
+    // Of infeasible ones the violation decides.
+    if front.iter().any(|&index| all[index].violation > 0.0) {
+        return;
+    }
+    let points = all.iter().map(|individual| individual.losses.clone()).collect::<Vec<_>>();
+    let sure = (0..front[0]).collect::<Vec<_>>();
+    let chosen = survivors(&points, &sure, &front, POPULATION - sure.len());
+    let is_out = |index: &usize| chosen.binary_search(index).is_err();
+    let order = chosen.iter().copied().chain(front.iter().copied().filter(is_out));
+    let reordered = order.map(|index| all[index].clone()).collect::<Vec<_>>();
+    all[front[0]..front[0] + front.len()].clone_from_slice(&reordered);
 }
 
 impl Sampler for NsgaIi {
