@@ -27,6 +27,11 @@ pub(crate) fn ndtr(x: f64) -> f64 {
     0.5 * libm::erfc(-x / SQRT_2)
 }
 
+/// Φ(x), 0 where that is less than a rounding unit of 1.
+pub(crate) fn tail(x: f64) -> f64 {
+    if x < -9.0 { 0.0 } else { ndtr(x) }
+}
+
 /// log(Φ(b) − Φ(a)) for a <= b, at least [`LOG_TINY`].
 pub(crate) fn log_gauss_mass(a: f64, b: f64) -> f64 {
     // The side on which both are negative loses nothing.
@@ -220,7 +225,7 @@ fn ndtri_lower(p: f64) -> f64 {
 pub(crate) fn truncated_quantile(u: f64, a: f64, b: f64) -> f64 {
     let x = if a <= 0.0 && b >= 0.0 {
         // Both tails are at most one half: nothing is lost without logarithms.
-        let (below, above) = (ndtr(a), ndtr(-b));
+        let (below, above) = (tail(a), tail(-b));
         let mass = 1.0 - below - above;
         let (p, q) = (below + u * mass, above + (1.0 - u) * mass);
         if p <= q { ndtri_lower(p) } else { -ndtri_lower(q) }

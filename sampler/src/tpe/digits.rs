@@ -10,12 +10,14 @@
 )]
 
 use super::kernel::Scale;
-use super::lanes::{Lanes, exp};
+use super::lanes::{FAINT, Lanes, exp};
 
 /// Steps of the two digits, and how far both go to either side.
 const FIRST: f64 = 32.0;
 const SECOND: f64 = 1_024.0;
 const REACH: usize = 16;
+/// Centres `a` up to here come from products.
+const NEAR: usize = 20;
 /// A range of more bandwidths than this has no digits: powers would leave the doubles.
 const MOST_BANDWIDTHS: f64 = 210.0;
 
@@ -80,10 +82,25 @@ impl Digiter {
     #[inline(always)]
     pub(super) fn tables(&self, at: &Lanes) -> Tables {
         let x = at.map(|at| (at - self.middle) * self.per_bandwidth);
-        let mut coarse = Vec::with_capacity(2 * self.reach as usize + 1);
-        for step in 0..=(2.0 * self.reach) as usize {
-            let a = step as f64 - self.reach;
-            coarse.push(exp(x.map(|x| -0.5 * (x - a) * (x - a))));
+        let steps = self.reach as usize;
+        let mut coarse = vec![Lanes::ZERO; 2 * steps + 1];
+        if steps <= NEAR {
+            // exp(−x² / 2) exp(a x) exp(−a² / 2) by products, of which none leaves the doubles.
+            let (up, down) = (exp(x), exp(x.map(|x| -x)));
+            coarse[steps] = exp(x.map(|x| -0.5 * x * x));
+            for a in 1..=steps {
+                let fall = libm::exp(0.5 - a as f64);
+                coarse[steps + a] = coarse[steps + a - 1].zip(&up, |bell, up| bell * (up * fall));
+                coarse[steps - a] = coarse[steps - a + 1].zip(&down, |bell, down| bell * (down * fall));
+            }
+        } else {
+            for (step, bell) in coarse.iter_mut().enumerate() {
+                let a = step as f64 - self.reach;
+                *bell = exp(x.map(|x| -0.5 * (x - a) * (x - a)));
+            }
+        }
+        for bell in &mut coarse {
+            *bell = bell.map(|bell| if bell < FAINT { 0.0 } else { bell });
         }
         Tables { x, coarse, first: powers(&x.map(|x| x / FIRST)), second: powers(&x.map(|x| x / SECOND)) }
     }

@@ -2,7 +2,7 @@
 
 use super::column::{Column, Kind};
 use super::options::{LeastBandwidth, ParzenOptions};
-use crate::numeric::{LN_SQRT_2PI, log_gauss_mass, ndtr};
+use crate::numeric::{LN_SQRT_2PI, log_gauss_mass, tail};
 
 /// √(2π).
 pub(super) const SQRT_2PI: f64 = 2.506_628_274_631_000_7;
@@ -36,7 +36,7 @@ impl Scale {
             return f64::INFINITY;
         }
         // Inside of the range nothing is lost.
-        let mass = if a <= 0.0 && b >= 0.0 { 1.0 - ndtr(a) - ndtr(-b) } else { libm::exp(log_gauss_mass(a, b)) };
+        let mass = if a <= 0.0 && b >= 0.0 { 1.0 - tail(a) - tail(-b) } else { libm::exp(log_gauss_mass(a, b)) };
         (self.high - self.low) / (self.bandwidth * SQRT_2PI * mass)
     }
 
@@ -97,12 +97,32 @@ struct Extremes {
     last: (f64, usize),
 }
 
+/// A range in parts of half a least bandwidth: only their outermost observations can have a wide gap beside them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    low: f64,
+    per_part: f64,
+    count: usize,
+}
+
+impl Parts {
+    pub(super) fn new((low, high): (f64, f64), least: f64) -> Self {
+        let count = ((high - low) / least * 2.0).min(2.0 * MOST_LEAST) as usize + 1;
+        Self { low, per_part: count as f64 / (high - low), count }
+    }
+
+    /// The part of a centre that lies in the range; any other number for what does not.
+    pub(super) fn of(&self, centre: f64) -> u16 {
+        (((centre - self.low) * self.per_part) as usize).min(self.count - 1) as u16
+    }
+}
+
 /// The places, ascending, and the bandwidths of those kernels of [`bandwidths`] that are wider than `least`.
 ///
-/// `observed`: centre and place of each observation in any order, none NaN; of equal centres the lower place is the
-/// lower neighbour. `inside`: whether all centres lie in the range.
+/// `observed`: centre, place and part of each observation in any order, no centre NaN; of equal centres the lower place
+/// is the lower neighbour. `inside`: whether all centres lie in the range.
 pub(super) fn wide(
-    observed: impl Iterator<Item = (f64, usize)>,
+    observed: impl Iterator<Item = (f64, usize, u16)>,
     (low, high): (f64, f64),
     least: f64,
     inside: bool,
@@ -110,15 +130,12 @@ pub(super) fn wide(
 ) -> Vec<(usize, f64)> {
     let before = |a: (f64, usize), b: (f64, usize)| a.0 < b.0 || a.0 <= b.0 && a.1 < b.1;
     let sorted = if inside && high - low <= MOST_LEAST * least {
-        // In parts of half a least bandwidth only the outermost observations can have a wide gap beside them.
-        let parts = ((high - low) / least * 2.0) as usize + 1;
-        let per_part = parts as f64 / (high - low);
-        let mut extremes = vec![None::<Extremes>; parts];
+        let mut extremes = vec![None::<Extremes>; Parts::new((low, high), least).count];
         // Not a loop: from inside, chained iterators are several times as fast.
-        observed.for_each(|at| {
-            let part = &mut extremes[(((at.0 - low) * per_part) as usize).min(parts - 1)];
-            match part {
-                None => *part = Some(Extremes { first: at, last: at }),
+        observed.for_each(|(centre, place, part)| {
+            let at = (centre, place);
+            match &mut extremes[usize::from(part)] {
+                none @ None => *none = Some(Extremes { first: at, last: at }),
                 Some(known) => {
                     if before(at, known.first) {
                         known.first = at;
@@ -131,7 +148,7 @@ pub(super) fn wide(
         let both = |part: Extremes| [Some(part.first), Some(part.last).filter(|last| last.1 != part.first.1)];
         extremes.into_iter().flatten().flat_map(both).flatten().collect::<Vec<_>>()
     } else {
-        let mut all = observed.collect::<Vec<_>>();
+        let mut all = observed.map(|(centre, place, _)| (centre, place)).collect::<Vec<_>>();
         all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         all
     };
@@ -169,8 +186,10 @@ mod tests {
                 if grid > 0.0 { (x * grid).round() / grid } else { x }
             };
             let centres = (0..count).map(centre).collect::<Vec<_>>();
-            let observed = || centres.iter().copied().zip(0..);
             for (least, endpoints) in [(0.03, false), (0.01, true), (0.3, false), (1.0, true)] {
+                let parts = Parts::new((0.0, 1.0), least);
+                let observed =
+                    || centres.iter().copied().zip(0..).map(|(centre, place)| (centre, place, parts.of(centre)));
                 let sifted = wide(observed(), (0.0, 1.0), least, true, endpoints);
                 assert_eq!(sifted, wide(observed(), (0.0, 1.0), least, false, endpoints));
             }

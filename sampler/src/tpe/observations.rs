@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use super::column::{Column, Kind};
 use super::digits::{Digiter, Digits};
-use super::kernel::{Scale, bandwidth_floor};
+use super::kernel::{Parts, Scale, bandwidth_floor};
 use super::options::ParzenOptions;
-use super::sum::bell;
+use super::sum::mean_bells;
 
 /// Grids of at most so many values have a table of kernels.
 const MOST_CELLS: u64 = 4_096;
@@ -52,7 +52,7 @@ pub(super) struct Track {
     pub(super) digiter: Option<Digiter>,
     /// The values of a grid; none where there are too many.
     pub(super) grid: Vec<Cell>,
-    /// On an even grid: the narrowest kernel without its scale by distance in cells.
+    /// On an even grid: the narrowest kernel without its scale by distance in cells, to both sides of the middle.
     pub(super) bells: Vec<f64>,
     /// The same of kernels as wide as a gap, by half steps; computed when they are first met. None on long grids.
     gaps: Vec<OnceLock<Box<[f64]>>>,
@@ -60,6 +60,8 @@ pub(super) struct Track {
     pub(super) absent: usize,
     /// Rows off the grid or outside of the range.
     foreign: usize,
+    /// Parts of the range by row, see [`Parts`]; none for choices.
+    pub(super) parts: Vec<u16>,
     /// What makes scales; none for choices.
     narrowest: Option<Scale>,
 }
@@ -120,6 +122,7 @@ impl Track {
             gaps: Vec::new(),
             absent: 0,
             foreign: 0,
+            parts: Vec::new(),
             narrowest: None,
         };
         if let Kind::Numeric { low, high, step, log } = *column.kind() {
@@ -156,6 +159,7 @@ impl Track {
         };
         let centre = self.column.transform(raw);
         self.centres.insert(row, centre);
+        self.parts.insert(row, Parts::new((narrowest.low, narrowest.high), narrowest.bandwidth).of(centre));
         if self.has_table() {
             let cell = self.cell(raw);
             self.foreign += usize::from(cell == FOREIGN);
@@ -179,7 +183,7 @@ impl Track {
     pub(super) fn bells_of(&self, bandwidth: f64) -> Option<&[f64]> {
         let Kind::Numeric { step: Some(step), .. } = *self.column.kind() else { return None };
         let half_steps = (2.0 * bandwidth / step).round_ties_even();
-        let gap = self.gaps.get(half_steps as usize)?;
+        let gap = self.gaps.get(half_steps as usize).filter(|_| half_steps >= 1.0)?;
         let is_gap = (2.0 * bandwidth - half_steps * step).abs() <= ROUNDING * step;
         is_gap.then(|| &**gap.get_or_init(|| bells(self.grid.len(), 2.0 / half_steps).into()))
     }
@@ -236,7 +240,10 @@ impl Track {
     }
 }
 
-/// Kernels on a grid of `count` values whose step is `h` bandwidths, without their scales, by distance in steps.
+/// Kernels on a grid of `count` values whose step is `h` bandwidths, without their scales, by distance in steps from
+/// −`count` + 1 to `count` − 1.
 fn bells(count: usize, h: f64) -> Vec<f64> {
-    (0..count).map(|distance| bell(distance as f64 * h, h)).collect()
+    let distances = (0..count).map(|distance| distance as f64 * h).collect::<Vec<_>>();
+    let right = mean_bells(&distances, h);
+    right.iter().skip(1).rev().chain(&right).copied().collect()
 }

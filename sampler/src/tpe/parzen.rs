@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use std::ops::Range;
 
 use super::column::Kind;
-use super::kernel::{Kernel, Scale, bandwidth_floor, wide};
+use super::kernel::{Kernel, Parts, Scale, bandwidth_floor, wide};
 use super::observations::{FOREIGN, Observations, Track};
 use super::options::ParzenOptions;
 use super::order::{Order, Ramp, Source, Weights};
@@ -244,13 +244,11 @@ fn shape(
         let (count, row) = (choices as f64, 1.0 + choices as f64 * pseudo);
         return (Shape::Choice { choices, hit: count * (1.0 + pseudo) / row, miss: count * pseudo / row }, Vec::new());
     };
-    let rows = || {
-        let of_run = |run: &super::order::Run| track.centres[run.rows.clone()].iter().copied().zip(run.rank..);
-        order.runs.iter().flat_map(of_run)
-    };
     let centres = order.running.iter().map(|(rank, index)| (track.column.transform(running[*index].1[column]), *rank));
     let centres = centres.filter(|(centre, _)| !centre.is_nan()).collect::<Vec<_>>();
-    let absent = if track.absent > 0 { rows().filter(|(centre, _)| centre.is_nan()).count() } else { 0 };
+    let lacks =
+        |run: &super::order::Run| track.centres[run.rows.clone()].iter().filter(|centre| centre.is_nan()).count();
+    let absent = if track.absent > 0 { order.runs.iter().map(lacks).sum() } else { 0 };
     let n = order.len - order.running.len() - absent + centres.len();
     let least = Scale { low, high, bandwidth: bandwidth_floor(&track.column, n, options) };
     let scaled = track.narrowest().is_some_and(|narrowest| narrowest.bandwidth.to_bits() == least.bandwidth.to_bits());
@@ -258,7 +256,14 @@ fn shape(
     let least_rows = if track.bells.is_empty() { track.values() } else { track.values() / 2 };
     let tabled = scaled && track.has_table() && n >= least_rows;
     let inside = !track.has_foreign() && centres.iter().all(|(centre, _)| (low..=high).contains(centre));
-    let observed = rows().filter(|(centre, _)| !centre.is_nan()).chain(centres.iter().copied());
+    let parts = Parts::new((low, high), least.bandwidth);
+    let of_run = |run: &super::order::Run| {
+        let centres = track.centres[run.rows.clone()].iter().zip(&track.parts[run.rows.clone()]);
+        let part = move |centre: f64, known: u16| if scaled { known } else { parts.of(centre) };
+        centres.zip(run.rank..).map(move |((centre, known), rank)| (*centre, rank, part(*centre, *known)))
+    };
+    let rows = order.runs.iter().flat_map(of_run).filter(|(centre, ..)| !centre.is_nan());
+    let observed = rows.chain(centres.iter().map(|(centre, rank)| (*centre, *rank, parts.of(*centre))));
     let wide = wide(observed, (low, high), least.bandwidth, inside, options.endpoints);
     let prior = Scale { bandwidth: high - low, ..least }.kernel(0.5 * (low + high));
     (Shape::Number { least, step, prior, tabled, scaled }, wide)

@@ -11,7 +11,7 @@
 
 use super::digits::{Digits, Tables};
 use super::kernel::{Kernel, SQRT_2PI};
-use super::lanes::{CellShape, CellShapes, LANES, Lanes, WIDEST_CELL, cell_shapes, exp};
+use super::lanes::{CellShape, CellShapes, FAINT, LANES, Lanes, WIDEST_CELL, cell_shapes, exp};
 use super::observations::{FOREIGN, Track};
 use super::parzen::{Dimension, Part, Parzen, Shape};
 
@@ -76,7 +76,7 @@ impl Parzen<'_> {
     }
 
     #[inline(always)]
-    fn block_of(&self, points: &[Vec<f64>]) -> Lanes {
+    pub(super) fn block_of(&self, points: &[Vec<f64>]) -> Lanes {
         // Loops, here and below: what iterators do out of line is compiled without the instructions of this function.
         let mut places = Vec::with_capacity(self.dimensions.len());
         for (place, dimension) in self.dimensions.iter().enumerate() {
@@ -120,8 +120,18 @@ impl Parzen<'_> {
             let first = runs[run].rows.start + rank - runs[run].rank;
             for (row, rank) in (first..).zip(rank..end) {
                 let mut product = Lanes::splat(self.ramp.weight(rank));
-                for (cells, table) in &tables {
-                    product = product.times(&table[usize::from(cells[row])]);
+                // By fours, of which the products stay in registers.
+                for group in tables.chunks(4) {
+                    product = match group {
+                        [a, b, c, d] => {
+                            let ab = cell(a, row).times(cell(b, row));
+                            product.times(&ab.times(&cell(c, row).times(cell(d, row))))
+                        }
+                        [a, b, c] => product.times(&cell(a, row).times(cell(b, row))).times(cell(c, row)),
+                        [a, b] => product.times(&cell(a, row).times(cell(b, row))),
+                        [a] => product.times(cell(a, row)),
+                        _ => product,
+                    };
                 }
                 for (index, place) in &others {
                     product = product.times(&place.row(&self.dimensions[*index], row));
@@ -132,6 +142,11 @@ impl Parzen<'_> {
         }
         sum
     }
+}
+
+#[inline(always)]
+fn cell<'a>((cells, table): &(&[u16], &'a [Lanes]), row: usize) -> &'a Lanes {
+    &table[usize::from(cells[row])]
 }
 
 impl<'a> Place<'a> {
@@ -188,13 +203,18 @@ impl<'a> Place<'a> {
     /// The narrowest kernel of each cell of an even grid, and 1 for where the parameter is off.
     #[inline(always)]
     fn even_table(&self, track: &Track) -> Vec<Lanes> {
-        let mut table = Vec::with_capacity(track.grid.len() + 1);
+        let mut table = vec![Lanes::ONE; track.grid.len() + 1];
         if let Some(own) = &self.own {
-            for (index, cell) in track.grid.iter().enumerate() {
-                table.push(self.looked_up(&track.bells, own, index, cell.scale));
+            for (lane, own) in own.iter().enumerate() {
+                if self.off.is_some_and(|off| off[lane]) {
+                    continue;
+                }
+                let bells = &track.bells[track.grid.len() - 1 - own..];
+                for ((kernel, bell), cell) in table.iter_mut().zip(bells).zip(&track.grid) {
+                    kernel.0[lane] = bell * cell.scale;
+                }
             }
         }
-        table.push(Lanes::ONE);
         table
     }
 
@@ -230,7 +250,7 @@ impl<'a> Place<'a> {
     fn looked_up(&self, bells: &[f64], own: &[usize; LANES], cell: usize, scale: f64) -> Lanes {
         let mut kernel = Lanes::ZERO;
         for (lane, own) in kernel.0.iter_mut().zip(own) {
-            *lane = bells[cell.abs_diff(*own)] * scale;
+            *lane = bells[bells.len() / 2 + cell - own] * scale;
         }
         present(kernel, self.off.as_ref())
     }
@@ -334,16 +354,20 @@ fn wide(mut kernel: Lanes, z: &Lanes, h: &Lanes, scale: f64) -> Lanes {
     kernel
 }
 
-/// The mean of exp(−x² / 2) over the cell of width `h` around `z`.
-pub(super) fn bell(z: f64, h: f64) -> f64 {
-    if h > WIDEST_CELL {
-        return wide_bell(z, h);
-    }
-    let t = Lanes::splat(z * z);
-    exp(t.map(|t| -0.5 * t)).times(&CellShape::new(h).at(&t)).0[0]
+/// The means of exp(−x² / 2) over the cells of width `h` around each `z`; 0 where it is faint.
+pub(super) fn mean_bells(z: &[f64], h: f64) -> Vec<f64> {
+    let shape = CellShape::new(h.min(WIDEST_CELL));
+    let means = |block: &[f64]| {
+        let z = Lanes(std::array::from_fn(|lane| block[lane.min(block.len() - 1)]));
+        let t = z.map(|z| z * z);
+        let narrow = exp(t.map(|t| -0.5 * t)).times(&shape.at(&t));
+        let means = if h <= WIDEST_CELL { narrow } else { z.map(|z| wide_bell(z, h)) };
+        means.map(|mean| if mean < FAINT { 0.0 } else { mean }).0.into_iter().take(block.len()).collect::<Vec<_>>()
+    };
+    z.chunks(LANES).flat_map(means).collect()
 }
 
-/// [`bell`] for wide cells.
+/// The mean of exp(−x² / 2) over a wide cell.
 fn wide_bell(z: f64, h: f64) -> f64 {
     let tail = |x: f64| 0.5 * libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2);
     let z = z.abs();
