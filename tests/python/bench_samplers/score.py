@@ -29,8 +29,11 @@ def mean_with_interval(scores):
         return means, unknown, unknown
     drawn = np.zeros((DRAWS, scores[0].shape[1]))
     for rows in scores:
-        picks = rng.integers(len(rows), size=(DRAWS, len(rows)))
-        drawn += rows[picks].mean(axis=1)
+        count = len(rows)
+        # A plain bootstrap of n seeds has (n − 1)/n of the variance; with few seeds its intervals are too narrow.
+        center = rows.mean(axis=0)
+        spread = center + (rows - center) * np.sqrt(count / (count - 1))
+        drawn += spread[rng.integers(count, size=(DRAWS, count))].mean(axis=1)
     drawn /= len(scores)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return means, low, high
