@@ -16,7 +16,7 @@ pub enum Exit {
     Usage,
     /// What was named is not there, or is in the way.
     NotFoundOrConflict,
-    /// The coordinator or its storage cannot be reached.
+    /// The coordinator or its storage cannot be reached, or does not let us in.
     Unreachable,
     /// No trial gave a result.
     TrialFailed,
@@ -105,10 +105,22 @@ impl CliError {
                 | Reason::WorkerUnknown
                 | Reason::SpaceExhausted
                 | Reason::TooFewTrials
-                | Reason::Contended,
+                | Reason::Contended
+                | Reason::TokenExists
+                | Reason::TokenNotFound,
             ) => Exit::NotFoundOrConflict,
-            Some(Reason::StorageFull | Reason::Storage | Reason::Stopping) => Exit::Unreachable,
-            None if status.code() == tonic::Code::Unavailable => Exit::Unreachable,
+            Some(
+                Reason::StorageFull
+                | Reason::Storage
+                | Reason::Stopping
+                | Reason::Overloaded
+                | Reason::Unauthenticated
+                | Reason::PermissionDenied,
+            ) => Exit::Unreachable,
+            // What was made on this side tells of a connection that broke.
+            None if status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some() => {
+                Exit::Unreachable
+            }
             None => Exit::Unexpected,
         };
         Self {

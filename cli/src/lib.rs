@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser as _, ValueEnum as _};
 
 use args::{Cli, Command, Format};
-use client::Client;
+use client::{Admin, Client};
 use connect::{connect, connect_to_existing};
 use error::{CliError, CliResult, Exit};
 
@@ -80,14 +80,27 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         Command::Study { verb } => {
             let creates = matches!(verb, args::StudyVerb::Create(_));
             let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };
-            let client = Client::new(connection.channel.clone());
+            let client = Client::new(connection.link());
             let done = command::study::run(verb, client, &config.tune, format).await;
             connection.close().await;
             done
         }
         Command::Trial { verb } => {
             let connection = connect_to_existing(&config).await?;
-            let done = command::trial::run(verb, Client::new(connection.channel.clone()), format).await;
+            let done = command::trial::run(verb, Client::new(connection.link()), format).await;
+            connection.close().await;
+            done
+        }
+        Command::Token { verb } => {
+            let creates = matches!(verb, args::TokenVerb::Create(_));
+            let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };
+            let done = command::token::run(verb, Admin::new(connection.link()), format).await;
+            connection.close().await;
+            done
+        }
+        Command::Audit(args) => {
+            let connection = connect_to_existing(&config).await?;
+            let done = command::token::audit(&args, Admin::new(connection.link()), format).await;
             connection.close().await;
             done
         }

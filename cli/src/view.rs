@@ -1,5 +1,6 @@
 //! The shapes of `--format json`: stable, documented in docs/json.md, and what tables are drawn from.
 
+mod access;
 mod analysis;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use fleetune_core::{Params, TrialState};
 use serde::Serialize;
 
+pub use access::{AuditView, NewTokenView, TokenView};
 pub use analysis::{ChangeView, FrontView, ImportanceView, ImportancesView, OutlookView, SensitivityView};
 
 /// A study.

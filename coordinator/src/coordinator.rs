@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::scheduler::{Engine, EngineOptions};
+use crate::scheduler::{Engine, EngineError, EngineOptions};
+use crate::service::access::{Gate, Tokens};
 use crate::storage::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -13,6 +14,7 @@ const REAP_EVERY: Duration = Duration::from_secs(15);
 /// A running coordinator: an engine over storage, with its background task.
 pub struct Coordinator {
     engine: Engine,
+    tokens: Tokens,
     stop: CancellationToken,
 }
 
@@ -22,7 +24,8 @@ impl Coordinator {
     pub async fn start(storage: &str, options: EngineOptions, stop: CancellationToken) -> Result<Self, StoreError> {
         let engine = Engine::new(Store::open(storage).await?, options);
         tokio::spawn(reap(engine.clone(), stop.clone()));
-        Ok(Self { engine, stop })
+        let tokens = Tokens::new(engine.clone());
+        Ok(Self { engine, tokens, stop })
     }
 
     /// Where its studies are kept, a password left out.
@@ -30,9 +33,15 @@ impl Coordinator {
         self.engine.storage()
     }
 
-    /// The fleetune.v1 services.
+    /// The fleetune.v1 services, for this process alone: no token is asked for.
     pub fn routes(&self) -> Routes {
-        crate::service::routes(&self.engine, &self.stop)
+        let routes = crate::service::routes(&self.engine, &self.tokens, &self.stop);
+        crate::service::behind(Gate::open(), routes.into_axum_router())
+    }
+
+    /// Whether calls from elsewhere need a token: they do as soon as storage holds one, be it revoked.
+    pub async fn asks_for_tokens(&self) -> Result<bool, EngineError> {
+        self.tokens.refresh().await
     }
 
     /// Stops, waits for writes that are queued, and lets go of the storage.
@@ -43,6 +52,10 @@ impl Coordinator {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     pub(crate) fn stop(&self) -> &CancellationToken {

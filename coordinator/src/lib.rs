@@ -10,4 +10,4 @@ pub mod storage;
 pub mod transport;
 
 pub use coordinator::Coordinator;
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, TlsError, TlsFiles};

@@ -1,6 +1,7 @@
 //! The storage contract: the same cases on both back ends, a fresh database each.
 
 mod storage {
+    pub mod access;
     pub mod advances;
     pub mod claims;
     pub mod comparisons;
@@ -40,6 +41,12 @@ macro_rules! conformance {
 }
 
 conformance! {
+    access:
+        a_token_is_created_once_and_revoked_once
+        names_are_unique_among_tokens_in_force
+        the_use_of_a_token_never_goes_back
+        a_deed_is_stored_with_its_change
+        old_deeds_are_forgotten_by_age_and_number;
     studies:
         the_same_request_creates_one_study
         another_study_cannot_take_the_name

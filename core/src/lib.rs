@@ -4,6 +4,7 @@
 //! Nothing here does IO, reads a clock or draws a random number. Every other package may depend on this one; it
 //! depends on none of ours.
 
+pub mod access;
 pub mod distribution;
 pub mod ids;
 pub mod inventory;
@@ -16,6 +17,7 @@ pub mod value;
 pub mod visible_model;
 pub mod workload;
 
+pub use access::Role;
 pub use distribution::Distribution;
 pub use ids::{Attempt, JobId, LeaseToken, Revision, StudyId, Timestamp, TrialId, TrialNumber, Turn, WorkerId};
 pub use inventory::Inventory;

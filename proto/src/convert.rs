@@ -14,8 +14,8 @@ mod value;
 pub use config::{benchmark, benchmark_to_wire, budget, budget_to_wire, config, config_to_wire, pin, pin_to_wire};
 pub use detail::{detail, detail_to_wire};
 pub use enums::{
-    direction, direction_to_wire, fail_kind, fail_kind_to_wire, objective, objective_to_wire, study_state,
-    study_state_to_wire, trial_state, trial_state_to_wire,
+    direction, direction_to_wire, fail_kind, fail_kind_to_wire, objective, objective_to_wire, role, role_to_wire,
+    study_state, study_state_to_wire, trial_state, trial_state_to_wire,
 };
 pub use model::{model, model_to_wire};
 pub use space::{distribution, distribution_to_wire, space, space_to_wire};

@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod encoded;
+pub mod link;
 pub mod reason;
 
 /// Generated from `proto/fleetune/v1`.

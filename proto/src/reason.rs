@@ -76,6 +76,16 @@ reasons! {
     Storage = "STORAGE",
     /// The coordinator stops; the call may be repeated.
     Stopping = "STOPPING",
+    /// No token, or none that is in force.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// The token's role does not allow the call.
+    PermissionDenied = "PERMISSION_DENIED",
+    /// Another token that is in force has the name.
+    TokenExists = "TOKEN_EXISTS",
+    /// No token of that name or id.
+    TokenNotFound = "TOKEN_NOT_FOUND",
+    /// More than is served at once; the call may be repeated after a while.
+    Overloaded = "OVERLOADED",
     /// Not in this version.
     Unimplemented = "UNIMPLEMENTED",
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, VisibleModel, WorkerId};
+use fleetune_proto::link::Link;
 use fleetune_proto::v1;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::executor::Failure;
@@ -218,17 +218,18 @@ pub struct Acquired {
 /// A coordinator, as a worker sees it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    workers: WorkerServiceClient<Channel>,
-    studies: StudyServiceClient<Channel>,
+    workers: WorkerServiceClient<Link>,
+    studies: StudyServiceClient<Link>,
 }
 
 impl Client {
-    /// Over `channel`. Messages up to 64 MiB are read.
-    pub fn new(channel: Channel) -> Self {
+    /// Over `link`. Messages up to 64 MiB are read.
+    pub fn new(link: impl Into<Link>) -> Self {
         const LIMIT: usize = 64 << 20;
+        let link = link.into();
         Self {
-            workers: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(LIMIT),
-            studies: StudyServiceClient::new(channel).max_decoding_message_size(LIMIT),
+            workers: WorkerServiceClient::new(link.clone()).max_decoding_message_size(LIMIT),
+            studies: StudyServiceClient::new(link).max_decoding_message_size(LIMIT),
         }
     }
 

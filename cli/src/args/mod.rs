@@ -5,6 +5,7 @@ mod parse;
 mod search;
 mod serve;
 mod study;
+mod token;
 mod trial;
 mod tune;
 mod worker;
@@ -18,6 +19,7 @@ pub use parse::parse_duration;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
 pub use study::{BudgetArgs, CreateArgs, StudyVerb};
+pub use token::{AuditArgs, TokenCreateArgs, TokenVerb};
 pub use trial::{AskArgs, TellArgs, TrialVerb};
 pub use tune::TuneArgs;
 pub use worker::{WorkerRunArgs, WorkerVerb};
@@ -43,6 +45,18 @@ pub struct Global {
     /// Where studies are kept: `sqlite://FILE` or `postgres://USER@HOST/DATABASE` [default: fleetune.db in the data folder]
     #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
     pub storage: Option<String>,
+    /// File with the token that the coordinator asks for
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    pub token_file: Option<PathBuf>,
+    /// Authorities (PEM) to trust for https:// [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate (PEM) to show to the other side
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key (PEM) of the certificate
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
+    pub tls_key: Option<PathBuf>,
     /// How results are printed
     #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Options of every command")]
     pub format: Option<Format>,
@@ -86,6 +100,14 @@ pub enum Command {
         #[command(subcommand)]
         verb: TrialVerb,
     },
+    /// Create, list and revoke the tokens that a coordinator asks for
+    Token {
+        /// The verb.
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
+    /// Show who changed what
+    Audit(AuditArgs),
     /// Make and inspect model files
     Model {
         /// The verb.

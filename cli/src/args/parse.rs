@@ -1,6 +1,6 @@
 //! How words of the command line are read.
 
-use fleetune_core::{Direction, FailKind, Objective, TrialState, Value};
+use fleetune_core::{Direction, FailKind, Objective, Role, TrialState, Value};
 
 /// Seconds of `90`, `30s`, `10m`, `2h`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<f64, String> {
@@ -19,6 +19,23 @@ pub fn parse_duration(text: &str) -> Result<f64, String> {
     } else {
         Err(format!("`{text}` is outside what a time may be: above 0, at most 10^9 seconds"))
     }
+}
+
+/// Seconds of `90d`, or of what [`parse_duration`] reads.
+pub fn parse_days(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('d') {
+        Some(days) => {
+            let days: f64 = days.parse().map_err(|_| format!("`{text}` is no time; write `90d` or `12h`"))?;
+            parse_duration(&format!("{}h", days * 24.0))
+        }
+        None => parse_duration(text),
+    }
+}
+
+/// A role by its name.
+pub fn parse_role(text: &str) -> Result<Role, String> {
+    let names = || Role::ALL.map(Role::as_str).join(", ");
+    Role::from_name(text).ok_or_else(|| format!("there is no role `{text}`; use one of {}", names()))
 }
 
 /// A metric by its name.

@@ -1,8 +1,8 @@
 //! FleetService as the commands use it.
 
+use fleetune_proto::link::Link;
 use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
 use fleetune_proto::{convert, v1};
-use tonic::transport::Channel;
 
 use super::read::{checked, incomplete, micros};
 use super::{MAX_MESSAGE, failed};
@@ -14,13 +14,13 @@ const PAGE: u32 = 500;
 
 /// FleetService as the commands use it.
 pub struct Fleet {
-    fleet: FleetServiceClient<Channel>,
+    fleet: FleetServiceClient<Link>,
 }
 
 impl Fleet {
-    /// Over `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self { fleet: FleetServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
+    /// Over `link`.
+    pub fn new(link: Link) -> Self {
+        Self { fleet: FleetServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE) }
     }
 
     /// Every worker.

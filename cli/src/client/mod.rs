@@ -1,5 +1,6 @@
 //! The one door to gRPC: calls in, views out.
 
+mod admin;
 mod analysis;
 mod fleet;
 mod llama_server;
@@ -8,14 +9,15 @@ mod trial;
 mod watch;
 
 use fleetune_core::study::{Budget, StudyConfig};
+use fleetune_proto::link::Link;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::{convert, v1};
 use tokio_stream::StreamExt as _;
-use tonic::transport::Channel;
 
 use crate::error::{CliError, CliResult};
 use crate::view::{BestView, ComparisonView, GainView, MismatchView, StudyView, TrialView, VerifyView};
 
+pub use admin::Admin;
 pub use fleet::Fleet;
 use llama_server::note;
 pub use llama_server::{llama_server, quoted};
@@ -29,13 +31,13 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// StudyService as the commands use it.
 #[derive(Clone)]
 pub struct Client {
-    studies: StudyServiceClient<Channel>,
+    studies: StudyServiceClient<Link>,
 }
 
 impl Client {
-    /// Over `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self { studies: StudyServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
+    /// Over `link`.
+    pub fn new(link: Link) -> Self {
+        Self { studies: StudyServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE) }
     }
 
     /// Creates a study. A retry with the same `request_id` gives the same study.

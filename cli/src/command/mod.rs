@@ -6,6 +6,7 @@ pub mod man;
 pub mod model;
 pub mod serve;
 pub mod study;
+pub mod token;
 pub mod trial;
 pub mod tune;
 pub mod worker;

@@ -1,14 +1,15 @@
 //! `fleetune serve`: the coordinator as a server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use fleetune_coordinator::{Coordinator, Server, ServerError};
+use fleetune_coordinator::{Coordinator, Server, ServerError, TlsFiles};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Format, Global, ServeArgs};
 use crate::config::Config;
-use crate::connect::start_coordinator;
+use crate::connect::{half_a_pair, start_coordinator};
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 use crate::signals::Signals;
@@ -29,23 +30,45 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     }
     let listen = args.listen.as_deref().unwrap_or(&config.serve.listen);
     let address = resolve(listen).await?;
-    if !address.ip().is_loopback() && !args.insecure {
-        return Err(CliError::new(Exit::Usage, format!("refused to listen on {address}"))
-            .because("other machines reach this address, and this version has neither TLS nor tokens: whoever reaches it may do everything")
-            .hint("listen on 127.0.0.1, or add `--insecure` where the network itself keeps others out"));
+    let tls = tls_files(args, config)?;
+    let exempt = address.ip().is_loopback() || args.insecure;
+    if !exempt && tls.is_none() {
+        return Err(exposed(
+            address,
+            "other machines reach this address, and without TLS everybody on the way reads what is said",
+        ));
     }
     let mut signals = Signals::new()?;
     let server = Server::bind(address).await.map_err(|error| no_server(&error))?;
+    let in_the_clear = tls.is_none();
+    let server = match tls {
+        Some(files) => server.with_tls(files).map_err(|error| no_server(&error))?,
+        None => server,
+    };
     let stop = CancellationToken::new();
     let coordinator = start_coordinator(config, stop.clone()).await?;
+    let tokens = coordinator
+        .asks_for_tokens()
+        .await
+        .map_err(|error| CliError::new(Exit::Unreachable, "failed to read the tokens").because(error))?;
+    if !exempt && !tokens {
+        coordinator.close().await;
+        return Err(exposed(
+            address,
+            "other machines reach this address, and the storage holds no token: whoever reaches it may do everything",
+        ));
+    }
     let listening = Listening { listening: server.address().to_string(), storage: coordinator.storage().to_owned() };
     match format {
         Format::Table => render::out(&format!("listening on {}", listening.listening))?,
         Format::Json => render::print(format, &listening, |_| String::new())?,
     }
     render::say(&format!("studies are kept in {}", listening.storage));
-    if !address.ip().is_loopback() {
-        render::say("warning: whoever reaches this address may do everything, since there is neither TLS nor a token");
+    if !address.ip().is_loopback() && !tokens {
+        render::say("warning: whoever reaches this address may do everything, since the storage holds no token");
+    }
+    if !address.ip().is_loopback() && in_the_clear {
+        render::say("warning: whoever is on the way reads what is said, tokens included, since there is no TLS");
     }
     if until_stopped(server, &coordinator, &mut signals, &stop).await? == Exit::Done {
         coordinator.close().await;
@@ -77,10 +100,31 @@ async fn until_stopped(
     served.map(|()| Exit::Done).map_err(|error| no_server(&error))
 }
 
+fn exposed(address: SocketAddr, why: &str) -> CliError {
+    CliError::new(Exit::Usage, format!("refused to listen on {address}")).because(why).hint(
+        "pass `--tls-cert FILE --tls-key FILE`, and make a token with `fleetune token create NAME --role admin --storage …`; \
+         or listen on 127.0.0.1; or add `--insecure` where the network itself keeps others out",
+    )
+}
+
+/// The certificates to serve with, where there are any.
+fn tls_files(args: &ServeArgs, config: &Config) -> CliResult<Option<TlsFiles>> {
+    let set = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+    let client_ca = args.tls_client_ca.clone().or_else(|| set(&config.serve.tls_client_ca));
+    match (set(&config.tls_cert), set(&config.tls_key)) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key, client_ca })),
+        (None, None) if client_ca.is_none() => Ok(None),
+        (None, None) => Err(CliError::new(Exit::Usage, "clients are asked for certificates, but there is no TLS")
+            .because("`tls_client_ca` is given, and `tls_cert` and `tls_key` are not")
+            .hint("pass `--tls-cert FILE` and `--tls-key FILE` as well")),
+        _ => Err(half_a_pair()),
+    }
+}
+
 fn no_server(error: &ServerError) -> CliError {
     let exit = match error {
         ServerError::InUse { .. } => Exit::NotFoundOrConflict,
-        ServerError::Bind { .. } => Exit::Usage,
+        ServerError::Bind { .. } | ServerError::Tls(_) => Exit::Usage,
         ServerError::Serve(_) => Exit::Unexpected,
     };
     let cli = CliError::new(exit, "failed to serve").because(error);
@@ -89,7 +133,7 @@ fn no_server(error: &ServerError) -> CliError {
             cli.hint("stop the program that listens there, or choose another port with `--listen 127.0.0.1:PORT`")
         }
         ServerError::Bind { .. } => cli.hint("give an address of this machine, such as `--listen 127.0.0.1:7700`"),
-        ServerError::Serve(_) => cli,
+        ServerError::Serve(_) | ServerError::Tls(_) => cli,
     }
 }
 

@@ -1,5 +1,6 @@
 //! How results look: tables for people, JSON for programs.
 
+mod access;
 mod analysis;
 mod best;
 pub mod progress;
@@ -16,6 +17,7 @@ use std::io::Write as _;
 
 use serde::Serialize;
 
+pub use access::{deeds, tokens};
 pub use analysis::{front, importances, sensitivity};
 pub use best::best;
 pub use shell::{asked, check_variable, for_eval};

@@ -1,5 +1,6 @@
 //! The use cases: create, ask, report, tell, acquire, conclude. Knows neither SQL nor the wire.
 
+mod access;
 mod analysis;
 mod ask;
 mod best;

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{status, view};
 use crate::scheduler::{Engine, EngineError};
-use crate::storage::{StoreError, WorkerRecord};
+use crate::storage::{StoreError, WorkerRecord, audit};
 
 /// Workers and studies looked at for a status or a name.
 const MAX_LISTED: u32 = 10_000;
@@ -95,12 +95,14 @@ impl FleetService for FleetApi {
 
     async fn drain_worker(&self, request: Request<v1::DrainWorkerRequest>) -> Answer<v1::DrainWorkerResponse> {
         let worker = self.find(&request.into_inner().worker).await?;
+        audit::about("worker", &worker.name);
         let worker = self.engine.set_draining(&worker.id, true).await.map_err(refused)?;
         Ok(Response::new(v1::DrainWorkerResponse { worker: Some(self.view(&worker)) }))
     }
 
     async fn resume_worker(&self, request: Request<v1::ResumeWorkerRequest>) -> Answer<v1::ResumeWorkerResponse> {
         let worker = self.find(&request.into_inner().worker).await?;
+        audit::about("worker", &worker.name);
         let worker = self.engine.set_draining(&worker.id, false).await.map_err(refused)?;
         Ok(Response::new(v1::ResumeWorkerResponse { worker: Some(self.view(&worker)) }))
     }

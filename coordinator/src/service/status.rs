@@ -5,6 +5,7 @@ use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use super::access::{Caller, Rule, Who};
 use crate::scheduler::EngineError;
 use crate::storage::StoreError;
 
@@ -29,6 +30,30 @@ pub fn invalid(error: &Invalid) -> Status {
 /// The Status of a call that this version does not have.
 pub fn unimplemented(what: &str) -> Status {
     build(Code::Unimplemented, Reason::Unimplemented, format!("{what} is not in this version"), None)
+}
+
+/// The Status of a call without a token in force.
+pub fn unauthenticated(why: &str) -> Status {
+    let hint = "pass a token with `--token-file FILE`, `FLEETUNE_TOKEN_FILE` or `FLEETUNE_TOKEN`; an admin makes one \
+                with `fleetune token create NAME --role ROLE`";
+    build(Code::Unauthenticated, Reason::Unauthenticated, why.to_owned(), Some(hint))
+}
+
+/// The Status of a call that the token's role does not allow.
+pub fn forbidden(caller: &Caller, rule: Rule, path: &str) -> Status {
+    let method = path.rsplit('/').next().unwrap_or(path);
+    let needed = match rule.who {
+        Who::Only(role) => role.as_str(),
+        Who::Open | Who::Any => "other",
+    };
+    let message = format!("the token `{}` has the role {}, but `{method}` needs {needed}", caller.name, caller.role);
+    build(Code::PermissionDenied, Reason::PermissionDenied, message, None)
+}
+
+/// The Status of a call while nobody knows which tokens are in force.
+pub fn unchecked() -> Status {
+    let message = "the tokens in force are not known, since the database does not answer; the call may be repeated";
+    build(Code::Unavailable, Reason::Storage, message.to_owned(), None)
 }
 
 /// The Status of what the engine refused.
@@ -76,6 +101,8 @@ fn store(error: &StoreError) -> Status {
         StoreError::TrialNotFound { .. } | StoreError::NoTrialOfId(_) => (Code::NotFound, Reason::TrialNotFound),
         StoreError::JobNotFound(_) => (Code::NotFound, Reason::JobNotFound),
         StoreError::WorkerNotFound(_) => (Code::NotFound, Reason::WorkerUnknown),
+        StoreError::TokenNotFound(_) => (Code::NotFound, Reason::TokenNotFound),
+        StoreError::TokenNameTaken(_) => (Code::AlreadyExists, Reason::TokenExists),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
         StoreError::WrongStudyState { .. } => (Code::FailedPrecondition, Reason::StudyState),
         StoreError::WrongTrialState { .. } => (Code::FailedPrecondition, Reason::TrialState),
@@ -93,8 +120,13 @@ fn store(error: &StoreError) -> Status {
             (Code::InvalidArgument, Reason::InvalidArgument)
         }
     };
+    let revoke;
     let hint = match error {
         StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),
+        StoreError::TokenNameTaken(name) => {
+            revoke = format!("revoke it first (`fleetune token revoke {name}`), or take another name");
+            Some(revoke.as_str())
+        }
         _ => None,
     };
     match code {

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{analysis, status, view, watch};
 use crate::scheduler::{ClientLease, Engine, EngineError, Tell};
-use crate::storage::TrialFilter;
+use crate::storage::{TrialFilter, audit};
 
 /// Trials read at a time for a stream.
 const PAGE: u32 = 500;
@@ -42,6 +42,7 @@ impl StudyService for StudyApi {
 
     async fn create_study(&self, request: Request<v1::CreateStudyRequest>) -> Answer<v1::CreateStudyResponse> {
         let request = request.into_inner();
+        audit::about("study", &request.name);
         let wire = request.config.ok_or_else(|| status::invalid(&convert::Invalid::missing("config")))?;
         let config = convert::config(wire).map_err(|error| status::invalid(&error))?;
         let record = self.engine.create_study(&request.name, &request.request_id, config).await.map_err(refused)?;
@@ -75,28 +76,36 @@ impl StudyService for StudyApi {
 
     async fn update_study(&self, request: Request<v1::UpdateStudyRequest>) -> Answer<v1::UpdateStudyResponse> {
         let request = request.into_inner();
+        audit::about("study", &request.name);
         let budget = convert::budget(request.budget.unwrap_or_default()).map_err(|error| status::invalid(&error))?;
         let summary = self.engine.update_budget(&request.name, budget).await.map_err(refused)?;
         Ok(Response::new(v1::UpdateStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn pause_study(&self, request: Request<v1::PauseStudyRequest>) -> Answer<v1::PauseStudyResponse> {
-        let summary = self.engine.pause(&request.into_inner().name).await.map_err(refused)?;
+        let name = request.into_inner().name;
+        audit::about("study", &name);
+        let summary = self.engine.pause(&name).await.map_err(refused)?;
         Ok(Response::new(v1::PauseStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn resume_study(&self, request: Request<v1::ResumeStudyRequest>) -> Answer<v1::ResumeStudyResponse> {
-        let summary = self.engine.resume(&request.into_inner().name).await.map_err(refused)?;
+        let name = request.into_inner().name;
+        audit::about("study", &name);
+        let summary = self.engine.resume(&name).await.map_err(refused)?;
         Ok(Response::new(v1::ResumeStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn cancel_study(&self, request: Request<v1::CancelStudyRequest>) -> Answer<v1::CancelStudyResponse> {
-        let summary = self.engine.cancel(&request.into_inner().name).await.map_err(refused)?;
+        let name = request.into_inner().name;
+        audit::about("study", &name);
+        let summary = self.engine.cancel(&name).await.map_err(refused)?;
         Ok(Response::new(v1::CancelStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn delete_study(&self, request: Request<v1::DeleteStudyRequest>) -> Answer<v1::DeleteStudyResponse> {
         let request = request.into_inner();
+        audit::about("study", &request.name);
         self.engine.delete_study(&request.name, request.force).await.map_err(refused)?;
         Ok(Response::new(v1::DeleteStudyResponse {}))
     }
@@ -153,6 +162,7 @@ impl StudyService for StudyApi {
 
     async fn enqueue(&self, request: Request<v1::EnqueueRequest>) -> Answer<v1::EnqueueResponse> {
         let request = request.into_inner();
+        audit::about("study", &request.study);
         let fixed = request
             .trials
             .into_iter()
@@ -165,6 +175,7 @@ impl StudyService for StudyApi {
 
     async fn cancel_trial(&self, request: Request<v1::CancelTrialRequest>) -> Answer<v1::CancelTrialResponse> {
         let request = request.into_inner();
+        audit::about_trial(&request.study, request.number);
         let trial = self.engine.cancel_trial(&request.study, TrialNumber(request.number)).await.map_err(refused)?;
         Ok(Response::new(v1::CancelTrialResponse { trial: Some(view::trial(&trial)) }))
     }

@@ -134,7 +134,9 @@ impl WorkerService for WorkerApi {
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
-        self.engine.set_draining(&WorkerId(request.into_inner().worker_id), true).await.map_err(refused)?;
+        let worker = WorkerId(request.into_inner().worker_id);
+        crate::storage::audit::about("worker", &worker.0);
+        self.engine.set_draining(&worker, true).await.map_err(refused)?;
         Ok(Response::new(v1::DrainResponse {}))
     }
 }

@@ -35,6 +35,12 @@ pub enum StoreError {
     /// No such worker.
     #[error("there is no worker `{0}`")]
     WorkerNotFound(String),
+    /// No such token.
+    #[error("there is no token `{0}`")]
+    TokenNotFound(String),
+    /// Another token in force has the name.
+    #[error("another token named `{0}` is in force")]
+    TokenNameTaken(String),
     /// Another study has the name.
     #[error("a study named `{0}` exists already")]
     NameTaken(String),

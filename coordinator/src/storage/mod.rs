@@ -3,6 +3,8 @@
 //! [`Store`] is the door. Behind it `operations` hold the rules over `rows`, which `sqlite` and `postgres` implement in
 //! their own SQL; `queue` commits in groups.
 
+mod access;
+pub mod audit;
 mod clock;
 mod distributions;
 mod engine;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleetune_core::{LeaseToken, StudyId, StudyState, Timestamp, TrialNumber, WorkerId};
 
+use super::audit::{self, Audited};
 use super::error::StoreError;
 use super::operations::{
     AdvanceStudy, CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation,
@@ -18,7 +19,10 @@ use super::store::{Store, secret};
 
 impl Store {
     pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
-        self.queue.run(operation).await
+        match audit::unrecorded().filter(|_| O::IS_DEED) {
+            None => self.queue.run(operation).await,
+            Some(deed) => self.queue.run(Audited { operation, deed, now: self.now() }).await,
+        }
     }
 
     /// The lane of the study a token's job belongs to.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fleetune_core::{
-    Attempt, FailKind, JobId, Revision, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, Turn,
+    Attempt, FailKind, JobId, Revision, Role, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, Turn,
     WorkerId,
 };
 use serde::Serialize;
@@ -15,8 +15,8 @@ use super::distributions::Distributions;
 use super::error::StoreError;
 use super::packed::{unpack_floats, unpack_values};
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, JobKind, JobRecord, JobState, Origin, StudyRecord, Tally, TrialRecord,
-    WorkerRecord,
+    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobKind, JobRecord, JobState, Origin, StudyRecord,
+    Tally, TokenRecord, TrialRecord, WorkerRecord,
 };
 use super::rows::{AttemptRow, JobRow, StudyHead, TrialRow};
 
@@ -398,6 +398,59 @@ impl RawWorker {
             registered_at: Timestamp(self.registered_at),
             last_seen: Timestamp(self.last_seen),
         })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawToken {
+    id: i64,
+    name: String,
+    role: String,
+    hash: Vec<u8>,
+    created_at: i64,
+    created_by: String,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
+impl RawToken {
+    pub fn record(self) -> Result<TokenRecord> {
+        Ok(TokenRecord {
+            id: self.id,
+            name: self.name,
+            role: role(&self.role)?,
+            hash: self.hash.try_into().map_err(|_| corrupt("hash of a token", "it has not 32 bytes"))?,
+            created_at: Timestamp(self.created_at),
+            created_by: self.created_by,
+            expires_at: instant(self.expires_at),
+            last_used_at: instant(self.last_used_at),
+            revoked_at: instant(self.revoked_at),
+        })
+    }
+}
+
+fn role(name: &str) -> Result<Role> {
+    Role::from_name(name).ok_or_else(|| corrupt("role", name))
+}
+
+#[derive(FromRow)]
+pub(super) struct RawAudit {
+    id: i64,
+    at: i64,
+    actor: String,
+    role: Option<String>,
+    peer: String,
+    action: String,
+    subject: String,
+}
+
+impl RawAudit {
+    pub fn record(self) -> Result<AuditRecord> {
+        let role = self.role.as_deref().map(role).transpose()?;
+        let Self { actor, peer, action, subject, .. } = self;
+        let deed = Deed { actor, role, peer, action, subject };
+        Ok(AuditRecord { id: self.id, at: Timestamp(self.at), deed })
     }
 }
 

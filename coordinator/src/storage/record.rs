@@ -2,6 +2,7 @@
 //!
 //! Plain data. The rules about it are in `operations`; rows and columns are known to the back ends alone.
 
+mod access;
 mod tally;
 mod worker;
 
@@ -16,6 +17,7 @@ use fleetune_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use access::*;
 pub use tally::*;
 pub use worker::*;
 

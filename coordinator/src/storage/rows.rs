@@ -16,7 +16,8 @@ use fleetune_core::{
 use super::error::StoreError;
 use super::foreign::ForeignRows;
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, JobRecord, NewStudy, StudyRecord, Tally, TrialRecord, WorkerRecord,
+    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobRecord, NewStudy, NewToken, StudyRecord, Tally,
+    TokenHash, TokenRecord, TrialRecord, WorkerRecord,
 };
 
 /// The part of a study that every mutation of it needs, cheap to read.
@@ -187,9 +188,26 @@ pub(super) trait WorkerRows {
     async fn set_draining(&mut self, id: &WorkerId, draining: bool) -> Result<()>;
 }
 
+#[async_trait]
+pub(super) trait AccessRows {
+    async fn token(&mut self, id: i64) -> Result<Option<TokenRecord>>;
+    async fn token_by_hash(&mut self, hash: &TokenHash) -> Result<Option<TokenRecord>>;
+    /// The one in force, else the newest of this name.
+    async fn token_by_name(&mut self, name: &str) -> Result<Option<TokenRecord>>;
+    async fn tokens(&mut self, after: i64, limit: u32) -> Result<Vec<TokenRecord>>;
+    async fn insert_token(&mut self, new: &NewToken, now: Timestamp) -> Result<i64>;
+    async fn revoke_token(&mut self, id: i64, now: Timestamp) -> Result<()>;
+    async fn note_use(&mut self, id: i64, at: Timestamp) -> Result<()>;
+    async fn insert_audit(&mut self, deed: &Deed, now: Timestamp) -> Result<()>;
+    /// Newest first.
+    async fn audit(&mut self, before: i64, subject: Option<&str>, limit: u32) -> Result<Vec<AuditRecord>>;
+    /// Removes what is older than `before`, and all but the newest `keep`; how many.
+    async fn trim_audit(&mut self, before: Timestamp, keep: u64) -> Result<u64>;
+}
+
 /// A transaction. Dropped without [`Rows::commit`], it leaves nothing.
 #[async_trait]
-pub(super) trait Rows: StudyRows + TrialRows + ForeignRows + JobRows + WorkerRows + Send {
+pub(super) trait Rows: StudyRows + TrialRows + ForeignRows + JobRows + WorkerRows + AccessRows + Send {
     /// Whether anything was written since this was asked last.
     fn take_dirty(&mut self) -> bool;
     async fn commit(self: Box<Self>) -> Result<()>;

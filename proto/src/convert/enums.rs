@@ -1,6 +1,6 @@
 //! Enums, one pair of functions each. A new variant in the domain does not compile until it has a wire form.
 
-use fleetune_core::{Direction, FailKind, Objective, StudyState, TrialState};
+use fleetune_core::{Direction, FailKind, Objective, Role, StudyState, TrialState};
 
 use super::Invalid;
 use crate::v1;
@@ -42,4 +42,7 @@ enum_gate!(FailKind, v1::FailKind, "failure.kind", fail_kind, fail_kind_to_wire,
 });
 enum_gate!(Objective, v1::Objective, "objective", objective, objective_to_wire, {
     Decode <=> Decode, Prefill <=> Prefill, Ttft <=> Ttft, Balanced <=> Balanced,
+});
+enum_gate!(Role, v1::Role, "role", role, role_to_wire, {
+    Admin <=> Admin, Client <=> Client, Worker <=> Worker,
 });

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetune_core::WorkerId;
+use fleetune_proto::link::Link;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::heartbeat::{beat, deliver_when_reached};
 use super::leases::{Lease, Leases};
@@ -50,13 +50,17 @@ impl std::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Takes an identity, looks at the machine and asks the runner for its engine. Calls nobody over `channel` yet.
-    pub async fn new(config: AgentConfig, channel: Channel) -> Result<Self, AgentError> {
-        Self::with_probe(config, channel, Arc::new(SystemProbe)).await
+    /// Takes an identity, looks at the machine and asks the runner for its engine. Calls nobody over `link` yet.
+    pub async fn new(config: AgentConfig, link: impl Into<Link>) -> Result<Self, AgentError> {
+        Self::with_probe(config, link, Arc::new(SystemProbe)).await
     }
 
     /// The same on a machine that `probe` tells of.
-    pub async fn with_probe(config: AgentConfig, channel: Channel, probe: Arc<dyn Probe>) -> Result<Self, AgentError> {
+    pub async fn with_probe(
+        config: AgentConfig,
+        link: impl Into<Link>,
+        probe: Arc<dyn Probe>,
+    ) -> Result<Self, AgentError> {
         let runner = find_runner(config.runner.as_deref())?;
         let identity = Identity::take(&config.data_dir)?;
         let looking = probe.clone();
@@ -72,7 +76,7 @@ impl Agent {
         let name = if config.name.is_empty() { inventory.host.clone() } else { config.name };
         let (events, _) = broadcast::channel(EVENTS);
         let session = Session {
-            client: Client::new(channel),
+            client: Client::new(link),
             worker: identity.id().clone(),
             name,
             labels: config.labels,

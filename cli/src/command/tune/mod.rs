@@ -26,9 +26,8 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
     let connection = connect(config).await?;
-    let agent =
-        Agent::new(agent_config(args, config, &options)?, connection.channel.clone()).await.map_err(no_worker)?;
-    let mut client = Client::new(connection.channel.clone());
+    let agent = Agent::new(agent_config(args, config, &options)?, connection.link()).await.map_err(no_worker)?;
+    let mut client = Client::new(connection.link());
     let name = match &args.study {
         Some(name) => name.clone(),
         None => study::default_name(&options, &model.hash, &agent.engine(), &agent.inventory().device_class()),

@@ -17,7 +17,7 @@ pub async fn run(verb: WorkerVerb, config: &Config, format: Format) -> CliResult
         other => other,
     };
     let connection = connect_to_existing(config).await?;
-    let done = look_after(verb, Fleet::new(connection.channel.clone()), format).await;
+    let done = look_after(verb, Fleet::new(connection.link()), format).await;
     connection.close().await;
     done
 }

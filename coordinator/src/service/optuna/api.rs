@@ -15,7 +15,7 @@ use super::cache::Cache;
 use super::{decode, encode};
 use crate::scheduler::{Engine, EngineError};
 use crate::service::status;
-use crate::storage::{AttributeKind, StoreError, TrialMark, WholeTrial};
+use crate::storage::{AttributeKind, StoreError, TrialMark, WholeTrial, audit};
 
 /// Trials whose study is remembered, at most.
 const MAX_PLACES: usize = 200_000;
@@ -120,6 +120,7 @@ impl StorageService for OptunaApi {
         request: Request<wire::CreateNewStudyRequest>,
     ) -> Answer<wire::CreateNewStudyReply> {
         let request = request.into_inner();
+        audit::about("study", &request.study_name);
         let directions = request.directions.into_iter().map(decode::direction).collect::<Result<_, _>>();
         let directions = directions.map_err(invalid)?;
         let id = self.engine.create_foreign_study(request.study_name, directions).await.map_err(refused)?;
@@ -127,7 +128,9 @@ impl StorageService for OptunaApi {
     }
 
     async fn delete_study(&self, request: Request<wire::DeleteStudyRequest>) -> Answer<wire::DeleteStudyReply> {
-        self.engine.delete_foreign_study(StudyId(request.into_inner().study_id)).await.map_err(refused)?;
+        let study = self.engine.study_record(StudyId(request.into_inner().study_id)).await.map_err(refused)?;
+        audit::about("study", &study.name);
+        self.engine.delete_foreign_study(study.id).await.map_err(refused)?;
         Ok(Response::new(wire::DeleteStudyReply {}))
     }
 

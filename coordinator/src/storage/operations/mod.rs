@@ -3,6 +3,7 @@
 //! An operation reads first, decides, and writes last: when it refuses, it has written nothing. It may be applied again
 //! after a transaction that failed, and reads no clock and draws no random number: both are its fields.
 
+mod access;
 mod advance;
 mod attribute;
 mod claim;
@@ -24,6 +25,7 @@ use super::engine::News;
 use super::error::StoreError;
 use super::rows::Rows;
 
+pub(super) use access::{CreateToken, NoteUses, RevokeToken, TrimAudit};
 pub(super) use advance::AdvanceStudy;
 pub(super) use attribute::SetAttribute;
 pub(super) use claim::{Claim, claimed_by};
@@ -54,6 +56,9 @@ pub(in crate::storage) trait Operation: Send + Sync + 'static {
 
     /// Who may wait for what it writes.
     const NEWS: News = News::Work;
+
+    /// Whether it is what a person or a program wanted with its call, to be recorded as a deed.
+    const IS_DEED: bool = false;
 
     /// Where it waits.
     fn lane(&self) -> Lane;

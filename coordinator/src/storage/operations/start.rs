@@ -28,6 +28,8 @@ pub(in crate::storage) struct Enqueue {
 impl Operation for Enqueue {
     type Output = Vec<TrialRecord>;
 
+    const IS_DEED: bool = true;
+
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
     }

@@ -23,6 +23,8 @@ pub(in crate::storage) struct CreateStudy {
 impl Operation for CreateStudy {
     type Output = StudyRecord;
 
+    const IS_DEED: bool = true;
+
     fn lane(&self) -> Lane {
         Lane::Global
     }
@@ -68,6 +70,8 @@ pub(in crate::storage) struct UpdateStudy {
 #[async_trait]
 impl Operation for UpdateStudy {
     type Output = StudyRecord;
+
+    const IS_DEED: bool = true;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
@@ -156,6 +160,8 @@ pub(in crate::storage) struct DeleteStudy {
 #[async_trait]
 impl Operation for DeleteStudy {
     type Output = ();
+
+    const IS_DEED: bool = true;
 
     fn lane(&self) -> Lane {
         Lane::Study(self.study)

@@ -192,6 +192,8 @@ pub(in crate::storage) struct CancelTrial {
 impl Operation for CancelTrial {
     type Output = TrialRecord;
 
+    const IS_DEED: bool = true;
+
     fn lane(&self) -> Lane {
         Lane::Study(self.study)
     }

@@ -115,6 +115,8 @@ pub(in crate::storage) struct Drain {
 impl Operation for Drain {
     type Output = WorkerRecord;
 
+    const IS_DEED: bool = true;
+
     fn lane(&self) -> Lane {
         Lane::Global
     }

@@ -3,6 +3,7 @@
 //! Mutations of one study run one after the other under the lock of its row, which orders their revisions; those of
 //! different studies run side by side.
 
+mod access;
 mod foreign;
 mod jobs;
 mod notify;

@@ -3,6 +3,7 @@
 //! WAL with `synchronous=FULL`: a commit is on disk when it returns. Several processes may share the file; a write
 //! transaction takes the lock at its beginning, so that what it read still holds when it writes.
 
+mod access;
 mod foreign;
 mod jobs;
 mod studies;

@@ -2,6 +2,9 @@
 //!
 //! Everything is served by tonic, pages included: deadlines, keep-alive and limits hold for all of it.
 
+mod incoming;
+mod tls;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,13 +16,13 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use fleetune_proto::optuna::storage_service_server::SERVICE_NAME as OPTUNA;
+use fleetune_proto::v1::admin_service_server::SERVICE_NAME as ADMIN;
 use fleetune_proto::v1::fleet_service_server::SERVICE_NAME as FLEET;
 use fleetune_proto::v1::study_service_server::SERVICE_NAME as STUDY;
 use fleetune_proto::v1::worker_service_server::SERVICE_NAME as WORKER;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -27,6 +30,9 @@ use tonic_health::server::HealthReporter;
 use crate::Coordinator;
 use crate::scheduler::Engine;
 use crate::service;
+use crate::service::access::Gate;
+use tls::Tls;
+pub use tls::{TlsError, TlsFiles};
 
 /// How often a silent connection is asked whether its client is still there, and how long it has for the answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -39,6 +45,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How long storage has to show that it answers.
 const READY: Duration = Duration::from_secs(2);
+
+/// Connections at the same time; more wait until one ends.
+const CONNECTIONS: usize = 8_192;
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +66,9 @@ pub enum ServerError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The transport failed.
     #[error("cannot serve: {0}")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -67,6 +79,7 @@ pub enum ServerError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -78,7 +91,12 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, tls: None })
+    }
+
+    /// The same, speaking TLS alone. Renewed files are taken into use while it serves.
+    pub fn with_tls(self, files: TlsFiles) -> Result<Self, ServerError> {
+        Ok(Self { tls: Some(Tls::read(files)?), ..self })
     }
 
     /// Where it listens.
@@ -89,7 +107,9 @@ impl Server {
     /// Serves `coordinator` until its stop token is cancelled. Then health says `NOT_SERVING`, streams end, and running
     /// calls have 10 s to finish.
     pub async fn serve(self, coordinator: &Coordinator) -> Result<(), ServerError> {
-        let (engine, stop) = (coordinator.engine(), coordinator.stop());
+        let (engine, tokens, stop) = (coordinator.engine(), coordinator.tokens(), coordinator.stop());
+        tokens.refresh().await.map_err(|error| ServerError::Serve(error.into()))?;
+        tokio::spawn(tokens.clone().follow(stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in SERVICES {
             health.set_service_status(name, ServingStatus::Serving).await;
@@ -100,7 +120,7 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let broken = |error: tonic_reflection::server::Error| ServerError::Serve(error.into());
-        let grpc = service::routes(engine, stop)
+        let grpc = service::routes(engine, tokens, stop)
             .add_service(health_service)
             // Clients of grpcio know the older version only.
             .add_service(reflection().build_v1alpha().map_err(broken)?)
@@ -108,13 +128,17 @@ impl Server {
         // tonic's own fallback would answer a browser as if it spoke gRPC, and two fallbacks cannot be merged.
         let app = pages(engine, stop).merge(grpc.into_axum_router().reset_fallback());
 
+        if let Some(tls) = &self.tls {
+            tokio::spawn(tls.clone().follow(stop.clone()));
+        }
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
+        let incoming = incoming::accept(incoming, self.tls, CONNECTIONS, stop.clone());
         let served = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_routes(Routes::from(app))
+            .add_routes(service::behind(Gate::guarded(tokens.clone()), app))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let late = async {
             stop.cancelled().await;
@@ -132,7 +156,7 @@ impl Server {
 }
 
 /// What health is told of; "" is the server as a whole.
-const SERVICES: [&str; 5] = ["", STUDY, WORKER, FLEET, OPTUNA];
+const SERVICES: [&str; 6] = ["", STUDY, WORKER, FLEET, ADMIN, OPTUNA];
 
 /// Tells everyone who watches health that it is over, and ends those streams: they would hold up the end.
 async fn leave(mut health: HealthReporter) {

@@ -1,5 +1,7 @@
 //! From the configuration to a channel: to a server, or to a coordinator within this process over a storage.
 
+mod secure;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,11 +9,15 @@ use fleetune_coordinator::Coordinator;
 use fleetune_coordinator::scheduler::{EngineOptions, OptunaTimes};
 use fleetune_coordinator::storage::StoreError;
 use fleetune_coordinator::transport;
+use fleetune_proto::link::{Credentials, Link};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Config, data_folder};
 use crate::error::{CliError, CliResult, Exit};
+use crate::render;
+
+pub use secure::half_a_pair;
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -22,8 +28,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The way to a coordinator.
 pub struct Connection {
-    /// For clients and for the worker.
-    pub channel: Channel,
+    channel: Channel,
+    credentials: Option<Credentials>,
     /// Where the studies are, for people: a password is left out.
     pub place: String,
     /// The coordinator in this process, unless it is a server.
@@ -31,6 +37,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// For clients and for the worker.
+    pub fn link(&self) -> Link {
+        Link::new(self.channel.clone(), self.credentials.clone())
+    }
+
     /// Lets a coordinator in this process tell others of what changed, and ends it. What was acknowledged is durable
     /// without.
     pub async fn close(self) {
@@ -43,7 +54,7 @@ impl Connection {
 
 /// Reaches the server, or opens the storage, which is made where there is none.
 pub async fn connect(config: &Config) -> CliResult<Connection> {
-    if config.server.is_empty() { open(config).await } else { dial(&config.server).await }
+    if config.server.is_empty() { open(config).await } else { dial(config).await }
 }
 
 /// The same for verbs that only look and steer: they make no database.
@@ -59,8 +70,9 @@ pub async fn connect_patiently(config: &Config) -> CliResult<Connection> {
     if config.server.is_empty() {
         return open(config).await;
     }
-    let (endpoint, place) = endpoint(&config.server)?;
-    Ok(Connection { channel: endpoint.connect_lazy(), place, local: None })
+    let (endpoint, place) = endpoint(config)?;
+    let credentials = credentials(config, &endpoint)?;
+    Ok(Connection { channel: endpoint.connect_lazy(), credentials, place, local: None })
 }
 
 async fn open(config: &Config) -> CliResult<Connection> {
@@ -70,7 +82,7 @@ async fn open(config: &Config) -> CliResult<Connection> {
     let channel = transport::in_process(coordinator.routes(), stop).await.map_err(|error| {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
     })?;
-    Ok(Connection { channel, place, local: Some(coordinator) })
+    Ok(Connection { channel, credentials: None, place, local: Some(coordinator) })
 }
 
 /// A coordinator over the configured storage; it works until `stop` is cancelled.
@@ -90,28 +102,52 @@ pub async fn start_coordinator(config: &Config, stop: CancellationToken) -> CliR
         .map_err(|error| refused(&storage, &error))
 }
 
-async fn dial(server: &str) -> CliResult<Connection> {
-    let (endpoint, place) = endpoint(server)?;
-    let channel = endpoint.connect().await.map_err(|error| {
-        CliError::new(Exit::Unreachable, format!("failed to reach the coordinator at {place}"))
-            .because(innermost(&error))
-            .hint("`fleetune serve` starts one; `--server URL` names another, `--storage URL` needs none")
-    })?;
-    Ok(Connection { channel, place, local: None })
+async fn dial(config: &Config) -> CliResult<Connection> {
+    let (endpoint, place) = endpoint(config)?;
+    let credentials = credentials(config, &endpoint)?;
+    let channel = endpoint.connect().await.map_err(|error| unreachable(&place, &innermost(&error)))?;
+    Ok(Connection { channel, credentials, place, local: None })
 }
 
-/// The endpoint of a server, and its URL for people.
-fn endpoint(server: &str) -> CliResult<(Endpoint, String)> {
+fn unreachable(place: &str, why: &str) -> CliError {
+    let error = CliError::new(Exit::Unreachable, format!("failed to reach the coordinator at {place}")).because(why);
+    if why.contains("UnknownIssuer") {
+        return error.hint("`--tls-ca FILE` names the authority that signed the server's certificate");
+    }
+    if why.contains("CertificateRequired") {
+        return error.hint("the server asks for a certificate: pass `--tls-cert FILE --tls-key FILE`");
+    }
+    // A server in the clear does not answer in TLS, nor the other way round.
+    if why.contains("InvalidContentType") {
+        return error.hint("the server speaks no TLS: write http:// instead of https://");
+    }
+    error.hint("`fleetune serve` starts one; `--server URL` names another, `--storage URL` needs none")
+}
+
+/// The token of every call, with a word of warning where others can read it on its way.
+fn credentials(config: &Config, endpoint: &Endpoint) -> CliResult<Option<Credentials>> {
+    let credentials = secure::credentials(config)?;
+    let uri = endpoint.uri();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let stays_here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    if credentials.is_some() && uri.scheme_str() == Some("http") && !stays_here {
+        render::say(&format!("warning: the token crosses the network to {host} in the clear; use https:// instead"));
+    }
+    Ok(credentials)
+}
+
+/// The endpoint of the configured server, and its URL for people.
+fn endpoint(config: &Config) -> CliResult<(Endpoint, String)> {
+    let server = config.server.as_str();
     let wrong = |why: String| {
         CliError::new(Exit::Usage, format!("`{server}` is no address of a coordinator"))
             .because(why)
-            .hint("write http://HOST:PORT, such as http://127.0.0.1:7700")
+            .hint("write https://HOST:PORT, or http://HOST:PORT for one in the clear, such as http://127.0.0.1:7700")
     };
     let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
     match url.split_once("://") {
-        Some(("http", rest)) if !rest.trim_end_matches('/').is_empty() => {}
-        Some(("https", _)) => return Err(wrong("this version speaks no TLS".to_owned())),
-        _ => return Err(wrong("it is no http:// URL with a host".to_owned())),
+        Some(("http" | "https", rest)) if !rest.trim_end_matches('/').is_empty() => {}
+        _ => return Err(wrong("it is no http:// or https:// URL with a host".to_owned())),
     }
     let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| wrong(innermost(&error)))?;
     let host_and_port = endpoint.uri().authority().map_or("", |authority| authority.as_str());
@@ -123,6 +159,15 @@ fn endpoint(server: &str) -> CliResult<(Endpoint, String)> {
     if has_path || endpoint.uri().query().is_some() {
         return Err(wrong("it has a path".to_owned()));
     }
+    let endpoint = if url.starts_with("https://") {
+        endpoint.tls_config(secure::tls(config)?).map_err(|error| {
+            CliError::new(Exit::Usage, "the certificates cannot be used")
+                .because(innermost(&error))
+                .hint("`--tls-ca FILE` names the authorities to trust instead of the system's")
+        })?
+    } else {
+        endpoint
+    };
     let endpoint = endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
@@ -186,6 +231,10 @@ fn refused(url: &str, error: &StoreError) -> CliError {
 mod tests {
     use super::*;
 
+    fn at(server: &str) -> Config {
+        Config { server: server.to_owned(), ..Config::default() }
+    }
+
     #[test]
     fn a_server_is_named_by_url_or_host_and_port() {
         for (given, url) in [
@@ -193,11 +242,12 @@ mod tests {
             ("127.0.0.1:7700", "http://127.0.0.1:7700"),
             ("gpu-1:7700/", "http://gpu-1:7700/"),
             ("http://[::1]:7700", "http://[::1]:7700"),
+            ("https://gpu-1:7700", "https://gpu-1:7700"),
         ] {
-            assert_eq!(endpoint(given).unwrap().1, url, "{given}");
+            assert_eq!(endpoint(&at(given)).unwrap().1, url, "{given}");
         }
-        for bad in ["", "http://", "https://a:1", "ftp://a", "a b:1", "http://a:1/x", "http://a:b"] {
-            assert_eq!(endpoint(bad).map(drop).unwrap_err().exit, Exit::Usage, "{bad}");
+        for bad in ["", "http://", "https://", "ftp://a", "a b:1", "http://a:1/x", "http://a:b"] {
+            assert_eq!(endpoint(&at(bad)).map(drop).unwrap_err().exit, Exit::Usage, "{bad}");
         }
     }
 }

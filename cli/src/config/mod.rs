@@ -1,5 +1,7 @@
 //! Settings of the program: flag over environment over file over default.
 
+mod secret;
+
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
@@ -8,16 +10,23 @@ use serde::{Deserialize, Serialize};
 use crate::args::Global;
 use crate::error::{CliError, CliResult, Exit};
 
+pub use secret::Secret;
+
 /// The commented default file; `config default` prints it.
-pub const DEFAULT_FILE: &str = include_str!("default.toml");
+pub const DEFAULT_FILE: &str = include_str!("../default.toml");
 
 /// Longest configuration file that is read, bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key, in the order of the default file, with its environment variable.
-pub const KEYS: [(&str, &str); 16] = [
+pub const KEYS: [(&str, &str); 22] = [
     ("server", "FLEETUNE_SERVER"),
     ("storage", "FLEETUNE_STORAGE"),
+    ("token", "FLEETUNE_TOKEN"),
+    ("token_file", "FLEETUNE_TOKEN_FILE"),
+    ("tls_ca", "FLEETUNE_TLS_CA"),
+    ("tls_cert", "FLEETUNE_TLS_CERT"),
+    ("tls_key", "FLEETUNE_TLS_KEY"),
     ("format", "FLEETUNE_FORMAT"),
     ("runner", "FLEETUNE_RUNNER"),
     ("tune.trials", "FLEETUNE_TRIALS"),
@@ -31,6 +40,7 @@ pub const KEYS: [(&str, &str); 16] = [
     ("tune.timeout_per_trial", "FLEETUNE_TIMEOUT_PER_TRIAL"),
     ("serve.listen", "FLEETUNE_LISTEN"),
     ("serve.optuna_times", "FLEETUNE_OPTUNA_TIMES"),
+    ("serve.tls_client_ca", "FLEETUNE_TLS_CLIENT_CA"),
     ("worker.models", "FLEETUNE_MODELS"),
 ];
 
@@ -42,6 +52,16 @@ pub struct Config {
     pub server: String,
     /// Storage URL; empty for the default place.
     pub storage: String,
+    /// Token for the coordinator; empty for none.
+    pub token: Secret,
+    /// File with the token; empty for none.
+    pub token_file: String,
+    /// Certificates of authorities that are trusted; empty for the system's.
+    pub tls_ca: String,
+    /// Certificate of this program; empty for none.
+    pub tls_cert: String,
+    /// Key of the certificate.
+    pub tls_key: String,
     /// `table` or `json`.
     pub format: String,
     /// Path of the runner; empty for the one beside this program.
@@ -86,6 +106,8 @@ pub struct ServeConfig {
     pub listen: String,
     /// How times are written for Optuna clients: `local` or `iso`.
     pub optuna_times: String,
+    /// Certificates of the authorities of clients; empty to ask clients for none.
+    pub tls_client_ca: String,
 }
 
 /// Defaults of `worker run`.
@@ -101,6 +123,11 @@ impl Default for Config {
         Self {
             server: String::new(),
             storage: String::new(),
+            token: Secret::default(),
+            token_file: String::new(),
+            tls_ca: String::new(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
             format: "table".to_owned(),
             runner: String::new(),
             tune: TuneConfig::default(),
@@ -112,7 +139,7 @@ impl Default for Config {
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7700".to_owned(), optuna_times: "local".to_owned() }
+        Self { listen: "127.0.0.1:7700".to_owned(), optuna_times: "local".to_owned(), tls_client_ca: String::new() }
     }
 }
 
@@ -215,6 +242,7 @@ pub fn load(global: &Global) -> CliResult<Loaded> {
         CliError::new(Exit::Usage, format!("failed to read the configuration{place}")).because(why)
     })?;
     choose_place(&mut config, &origins)?;
+    choose_token(&mut config, &origins)?;
     let values = toml::Table::try_from(&config).unwrap_or_default();
     let shown = |key: &str| match lookup(&values, key) {
         Some(toml::Value::String(text)) => text.clone(),
@@ -242,6 +270,24 @@ fn choose_place(config: &mut Config, origins: &[(&'static str, Origin)]) -> CliR
     Ok(())
 }
 
+/// The token is given or is in a file, whichever is said closer to the command.
+fn choose_token(config: &mut Config, origins: &[(&'static str, Origin)]) -> CliResult<()> {
+    if config.token.is_empty() || config.token_file.is_empty() {
+        return Ok(());
+    }
+    let rank = |wanted: &str| origins.iter().find(|(key, _)| *key == wanted).map_or(0, |(_, origin)| origin.rank());
+    match rank("token").cmp(&rank("token_file")) {
+        std::cmp::Ordering::Less => config.token.clear(),
+        std::cmp::Ordering::Greater => config.token_file.clear(),
+        std::cmp::Ordering::Equal => {
+            return Err(CliError::new(Exit::Usage, "both a token and a file with a token are given")
+                .because("`token` and `token_file` (FLEETUNE_TOKEN and FLEETUNE_TOKEN_FILE) stand in the same place")
+                .hint("give one of them"));
+        }
+    }
+    Ok(())
+}
+
 /// An environment variable that says something.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -252,9 +298,17 @@ fn flag(global: &Global, key: &str) -> Option<(&'static str, String)> {
     match key {
         "server" => Some(("--server", global.server.clone()?)),
         "storage" => Some(("--storage", global.storage.clone()?)),
+        "token_file" => Some(("--token-file", path(global.token_file.as_deref())?)),
+        "tls_ca" => Some(("--tls-ca", path(global.tls_ca.as_deref())?)),
+        "tls_cert" => Some(("--tls-cert", path(global.tls_cert.as_deref())?)),
+        "tls_key" => Some(("--tls-key", path(global.tls_key.as_deref())?)),
         "format" => Some(("--format", global.format?.to_possible_value()?.get_name().to_owned())),
         _ => None,
     }
+}
+
+fn path(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 fn read(path: &Path) -> CliResult<String> {
