@@ -23,14 +23,7 @@ use error::{CliError, CliResult, Exit};
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("FLEETUNE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_log(&cli.command))),
-        )
-        .init();
+    log(default_log(&cli.command));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -47,6 +40,18 @@ pub fn main() -> ExitCode {
             render::say(&error.to_string());
             error.exit.into()
         }
+    }
+}
+
+/// Logs to stderr: what `FLEETUNE_LOG` says, as lines for people, or as JSON where `FLEETUNE_LOG_FORMAT` is `json`.
+fn log(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FLEETUNE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    if std::env::var("FLEETUNE_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        lines.json().init();
+    } else {
+        lines.with_ansi(std::io::stderr().is_terminal()).init();
     }
 }
 
@@ -98,6 +103,7 @@ async fn run(cli: Cli) -> CliResult<Exit> {
             connection.close().await;
             done
         }
+        Command::Db { verb } => command::db::run(verb, &cli.global, &config, format).await,
         Command::Audit(args) => {
             let connection = connect_to_existing(&config).await?;
             let done = command::token::audit(&args, Admin::new(connection.link()), format).await;

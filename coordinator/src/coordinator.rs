@@ -1,6 +1,6 @@
 //! The coordinator as a whole: an engine over storage, and what runs beside it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::scheduler::{Engine, EngineError, EngineOptions};
 use crate::service::access::{Gate, Tokens};
@@ -10,6 +10,12 @@ use tonic::service::Routes;
 
 /// How often leases that nobody may claim any more are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(15);
+
+/// How often the record of deeds is looked through for old entries.
+const TRIM_EVERY: Duration = Duration::from_hours(1);
+/// How long deeds are kept, and how many of them.
+const AUDIT_AGE: Duration = Duration::from_hours(400 * 24);
+const AUDIT_ENTRIES: u64 = 1_000_000;
 
 /// A running coordinator: an engine over storage, with its background task.
 pub struct Coordinator {
@@ -64,6 +70,7 @@ impl Coordinator {
 }
 
 async fn reap(engine: Engine, stop: CancellationToken) {
+    let mut trimmed = None::<Instant>;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -71,6 +78,12 @@ async fn reap(engine: Engine, stop: CancellationToken) {
         }
         if let Err(error) = engine.reap().await {
             tracing::warn!(%error, "could not look for lost trials");
+        }
+        if trimmed.is_none_or(|at| at.elapsed() > TRIM_EVERY) {
+            trimmed = Some(Instant::now());
+            if let Err(error) = engine.trim_audit(AUDIT_AGE, AUDIT_ENTRIES).await {
+                tracing::warn!(%error, "could not forget old entries of the audit log");
+            }
         }
     }
 }

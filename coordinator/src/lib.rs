@@ -3,6 +3,7 @@
 //! Knows nothing of workers but the protocol they speak.
 
 mod coordinator;
+pub mod metrics;
 pub mod scheduler;
 mod server;
 pub mod service;

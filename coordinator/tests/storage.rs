@@ -12,6 +12,7 @@ mod storage {
     pub mod opening;
     pub mod starts;
     pub mod studies;
+    pub mod transfer;
     pub mod trials;
     pub mod workers;
 }
@@ -121,6 +122,9 @@ conformance! {
         the_reaper_ends_trials_at_their_limit
         a_describe_job_is_handed_out_again
         the_oldest_trial_is_handed_out_first;
+    transfer:
+        a_copy_of_either_kind_is_the_same_and_goes_on
+        a_backup_is_made_under_load_and_restored;
     workers:
         a_worker_that_returns_keeps_its_first_registration
         leases_that_are_not_named_end_at_once

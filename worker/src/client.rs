@@ -401,7 +401,9 @@ where
             // A full storage does not get room within seconds.
             Err(error) if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience => {
                 tracing::debug!(%error, "call will be tried again");
-                tokio::time::sleep(pause).await;
+                // Not all workers at the same time.
+                let wanted = error.retry_after().unwrap_or_default().max(pause);
+                tokio::time::sleep(wanted.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = (pause * 2).min(LAST_PAUSE);
             }
             answer => return answer,

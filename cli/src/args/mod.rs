@@ -1,5 +1,6 @@
 //! What can be typed; a file per noun, and how words are read.
 
+mod db;
 mod model;
 mod parse;
 mod search;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use db::DbVerb;
 pub use model::{ModelVerb, SynthArgs};
 pub use parse::parse_duration;
 pub use search::SearchArgs;
@@ -105,6 +107,12 @@ pub enum Command {
         /// The verb.
         #[command(subcommand)]
         verb: TokenVerb,
+    },
+    /// Check, back up, restore and copy storages
+    Db {
+        /// The verb.
+        #[command(subcommand)]
+        verb: DbVerb,
     },
     /// Show who changed what
     Audit(AuditArgs),

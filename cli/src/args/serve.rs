@@ -19,6 +19,9 @@ pub struct ServeArgs {
     /// Authorities (PEM) of clients, which must then show a certificate that one of them signed
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Calls that one caller (a token, or an address without) may make in a second; 0 for any number
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub rate_limit: u32,
     /// Listen on an address that other machines reach without TLS, or without a token that anybody would need
     #[arg(long)]
     pub insecure: bool,

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod db;
 pub mod man;
 pub mod model;
 pub mod serve;

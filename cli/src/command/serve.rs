@@ -45,6 +45,7 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
         Some(files) => server.with_tls(files).map_err(|error| no_server(&error))?,
         None => server,
     };
+    let server = server.with_rate_limit(args.rate_limit);
     let stop = CancellationToken::new();
     let coordinator = start_coordinator(config, stop.clone()).await?;
     let tokens = coordinator
@@ -70,6 +71,8 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     if !address.ip().is_loopback() && in_the_clear {
         render::say("warning: whoever is on the way reads what is said, tokens included, since there is no TLS");
     }
+    // Nothing happens where no service manager waits for it.
+    notify(sd_notify::NotifyState::Ready);
     if until_stopped(server, &coordinator, &mut signals, &stop).await? == Exit::Done {
         coordinator.close().await;
         return Ok(Exit::Done);
@@ -90,6 +93,7 @@ async fn until_stopped(
         served = &mut serving => served,
         _ = signals.recv() => {
             render::say("stopping: calls under way are finished");
+            notify(sd_notify::NotifyState::Stopping);
             stop.cancel();
             tokio::select! {
                 served = &mut serving => served,
@@ -98,6 +102,13 @@ async fn until_stopped(
         }
     };
     served.map(|()| Exit::Done).map_err(|error| no_server(&error))
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        render::say(&format!("warning: the service manager cannot be told: {error}"));
+    }
 }
 
 fn exposed(address: SocketAddr, why: &str) -> CliError {

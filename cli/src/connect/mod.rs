@@ -186,7 +186,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn exists(storage: &str) -> CliResult<()> {
+/// Refuses a storage that would have to be made.
+pub fn exists(storage: &str) -> CliResult<()> {
     let path = storage.strip_prefix("sqlite://").map(|rest| rest.split('?').next().unwrap_or(rest));
     match path {
         Some(path) if !path.is_empty() && !Path::new(path).exists() => {
@@ -198,7 +199,8 @@ fn exists(storage: &str) -> CliResult<()> {
     }
 }
 
-fn storage_url(config: &Config) -> CliResult<String> {
+/// The configured storage, else the default one, whose folder is made.
+pub fn storage_url(config: &Config) -> CliResult<String> {
     if !config.storage.is_empty() {
         return Ok(config.storage.clone());
     }
@@ -211,7 +213,8 @@ fn storage_url(config: &Config) -> CliResult<String> {
     Ok(format!("sqlite://{}", folder.join("fleetune.db").display()))
 }
 
-fn refused(url: &str, error: &StoreError) -> CliError {
+/// Why a storage cannot be opened.
+pub fn refused(url: &str, error: &StoreError) -> CliError {
     let known = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme));
     let exit = if known { Exit::Unreachable } else { Exit::Usage };
     let cli = CliError::new(exit, "failed to open the storage").because(error);

@@ -15,6 +15,7 @@ mod foreign;
 mod history;
 mod lifecycle;
 mod live;
+mod observe;
 mod obstacle;
 mod outcome;
 mod prepare;

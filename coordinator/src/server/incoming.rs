@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -29,6 +30,13 @@ pub(super) struct Connection {
     stream: Stream,
     peer: TcpConnectInfo,
     _place: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
 }
 
 enum Stream {
@@ -41,6 +49,7 @@ pub(super) fn accept(
     mut incoming: TcpIncoming,
     tls: Option<Tls>,
     limit: usize,
+    open: Gauge,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(READY);
@@ -54,7 +63,7 @@ pub(super) fn accept(
             match incoming.next().await {
                 None => return,
                 Some(Ok(stream)) => {
-                    tokio::spawn(greet(stream, place, tls.clone(), sender.clone()));
+                    tokio::spawn(greet(stream, place, tls.clone(), open.clone(), sender.clone()));
                 }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "could not accept a connection");
@@ -70,6 +79,7 @@ async fn greet(
     stream: TcpStream,
     place: OwnedSemaphorePermit,
     tls: Option<Tls>,
+    open: Gauge,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
     let peer = stream.connect_info();
@@ -85,7 +95,8 @@ async fn greet(
         },
     };
     // At the stop nobody takes it any more.
-    drop(sender.send(Ok(Connection { stream, peer, _place: place })).await);
+    open.inc();
+    drop(sender.send(Ok(Connection { stream, peer, _place: place, open })).await);
 }
 
 impl Connected for Connection {

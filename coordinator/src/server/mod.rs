@@ -28,9 +28,10 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::Coordinator;
+use crate::metrics::{self, Metrics};
 use crate::scheduler::Engine;
 use crate::service;
-use crate::service::access::Gate;
+use crate::service::access::{CALLS_PER_SECOND, Gate, Limits};
 use tls::Tls;
 pub use tls::{TlsError, TlsFiles};
 
@@ -80,6 +81,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Tls>,
+    calls_per_second: u32,
 }
 
 impl Server {
@@ -91,12 +93,18 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, address, tls: None })
+        Ok(Self { listener, address, tls: None, calls_per_second: CALLS_PER_SECOND })
     }
 
     /// The same, speaking TLS alone. Renewed files are taken into use while it serves.
     pub fn with_tls(self, files: TlsFiles) -> Result<Self, ServerError> {
         Ok(Self { tls: Some(Tls::read(files)?), ..self })
+    }
+
+    /// The same, answering at most so many calls of one caller in a second; any number where it is 0.
+    #[must_use]
+    pub fn with_rate_limit(self, calls_per_second: u32) -> Self {
+        Self { calls_per_second, ..self }
     }
 
     /// Where it listens.
@@ -126,19 +134,22 @@ impl Server {
             .add_service(reflection().build_v1alpha().map_err(broken)?)
             .add_service(reflection().build_v1().map_err(broken)?);
         // tonic's own fallback would answer a browser as if it spoke gRPC, and two fallbacks cannot be merged.
-        let app = pages(engine, stop).merge(grpc.into_axum_router().reset_fallback());
+        let metrics = Metrics::new(engine);
+        let limits = Limits::new(self.calls_per_second);
+        tokio::spawn(limits.clone().follow(stop.clone()));
+        let app = pages(engine, &metrics, stop).merge(grpc.into_axum_router().reset_fallback());
 
         if let Some(tls) = &self.tls {
             tokio::spawn(tls.clone().follow(stop.clone()));
         }
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true)).with_keepalive(Some(KEEPALIVE));
-        let incoming = incoming::accept(incoming, self.tls, CONNECTIONS, stop.clone());
+        let incoming = incoming::accept(incoming, self.tls, CONNECTIONS, metrics.connections().clone(), stop.clone());
         let served = tonic::transport::Server::builder()
             .accept_http1(true)
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_routes(service::behind(Gate::guarded(tokens.clone()), app))
+            .add_routes(service::behind(Gate::guarded(tokens.clone(), limits, metrics), app))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let late = async {
             stop.cancelled().await;
@@ -169,11 +180,12 @@ async fn leave(mut health: HealthReporter) {
 }
 
 /// Pages for probes, and a 404 for the rest.
-fn pages(engine: &Engine, stop: &CancellationToken) -> Router {
+fn pages(engine: &Engine, metrics: &Metrics, stop: &CancellationToken) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state((engine.clone(), stop.clone()))
+        .route("/metrics", get(measured).with_state(metrics.clone()))
         .fallback(nothing)
 }
 
@@ -184,7 +196,18 @@ async fn nothing(uri: Uri, headers: HeaderMap) -> Response {
         let status = Status::unimplemented(format!("this server has no method `{}`", uri.path()));
         return status.into_http::<Body>();
     }
-    (StatusCode::NOT_FOUND, "there is no such page; /healthz and /readyz exist\n").into_response()
+    (StatusCode::NOT_FOUND, "there is no such page; /healthz, /readyz and /metrics exist\n").into_response()
+}
+
+async fn measured(State(metrics): State<Metrics>) -> Response {
+    match tokio::time::timeout(READY, metrics.page()).await {
+        Ok(Ok(page)) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no metrics: storage failed");
+            (StatusCode::SERVICE_UNAVAILABLE, "the storage fails; the coordinator's log says why\n").into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the storage does not answer within 2 s\n").into_response(),
+    }
 }
 
 async fn ready(State((engine, stop)): State<(Engine, CancellationToken)>) -> (StatusCode, &'static str) {

@@ -1,9 +1,12 @@
 //! The one place that builds a Status: a code, a sentence, a stable reason and a hint.
 
+use std::time::Duration;
+
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::access::{Caller, Rule, Who};
 use crate::scheduler::EngineError;
@@ -48,6 +51,16 @@ pub fn forbidden(caller: &Caller, rule: Rule, path: &str) -> Status {
     };
     let message = format!("the token `{}` has the role {}, but `{method}` needs {needed}", caller.name, caller.role);
     build(Code::PermissionDenied, Reason::PermissionDenied, message, None)
+}
+
+/// The Status of a call that comes too early or finds no room, with the time after which it may be repeated
+/// (`google.rpc.RetryInfo`).
+pub fn overloaded(why: &str, retry_after: Duration) -> Status {
+    let hint = format!("repeat the call after {} ms or more", retry_after.as_millis().max(1));
+    let status = build(Code::ResourceExhausted, Reason::Overloaded, why.to_owned(), Some(&hint));
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(retry_after));
+    Status::with_error_details_and_metadata(status.code(), why, details, status.metadata().clone())
 }
 
 /// The Status of a call while nobody knows which tokens are in force.

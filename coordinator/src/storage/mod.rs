@@ -19,13 +19,17 @@ mod raw;
 mod record;
 mod rows;
 mod sqlite;
+mod statistics;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transfer;
 mod url;
 
 pub use engine::Heard;
 pub use error::StoreError;
 pub use foreign::{Attribute, Meaning, NewTrial, TrialMark, WholeTrial, constraint_values};
 pub use record::*;
+pub use statistics::Statistics;
 pub use store::{PAGE, Store};
+pub use transfer::{Copied, Examined};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use super::engine::{Engine, News};
 use super::error::StoreError;
 use super::operations::{Lane, Operation};
 use super::rows::Rows;
+use super::statistics::{Statistics, Waiting};
 
 /// Mutations that may wait in one lane; whoever comes later waits before the lane.
 const WAITING: usize = 4_096;
@@ -33,15 +34,22 @@ pub(super) struct Queue {
     engine: Arc<dyn Engine>,
     lanes: Lanes,
     tasks: TaskTracker,
+    statistics: Statistics,
 }
 
 impl Queue {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, lanes: Lanes::default(), tasks: TaskTracker::new() }
+        Self { engine, lanes: Lanes::default(), tasks: TaskTracker::new(), statistics: Statistics::new() }
+    }
+
+    /// What was counted so far.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Runs `operation` in its lane; returns after the commit.
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        let _waiting = Waiting::new(&self.statistics);
         let lane = self.engine.lane(operation.lane());
         let (reply, answer) = oneshot::channel();
         let mut work: Box<dyn Work> = Box::new(Pending { operation, outcome: None, reply });
@@ -65,7 +73,8 @@ impl Queue {
             Entry::Occupied(sender) if !sender.get().is_closed() => sender.get().clone(),
             entry => {
                 let (sender, receiver) = mpsc::channel(WAITING);
-                self.tasks.spawn(serve(lane, receiver, Arc::clone(&self.engine), Arc::clone(&self.lanes)));
+                let (engine, lanes) = (Arc::clone(&self.engine), Arc::clone(&self.lanes));
+                self.tasks.spawn(serve(lane, receiver, engine, lanes, self.statistics.clone()));
                 entry.insert_entry(sender.clone());
                 sender
             }
@@ -122,12 +131,18 @@ fn is_failure(error: &StoreError) -> bool {
     matches!(error, StoreError::Database(_) | StoreError::Busy(_) | StoreError::Full(_) | StoreError::Corrupt { .. })
 }
 
-async fn serve(lane: Lane, mut receiver: mpsc::Receiver<Box<dyn Work>>, engine: Arc<dyn Engine>, lanes: Lanes) {
+async fn serve(
+    lane: Lane,
+    mut receiver: mpsc::Receiver<Box<dyn Work>>,
+    engine: Arc<dyn Engine>,
+    lanes: Lanes,
+    statistics: Statistics,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         match tokio::time::timeout(IDLE, receiver.recv_many(&mut batch, BATCH)).await {
             Ok(0) => return,
-            Ok(_) => commit_all(&*engine, &mut batch).await,
+            Ok(_) => commit_all(&*engine, &mut batch, &statistics).await,
             Err(_idle) => {
                 // Under the lock nobody gets a new sender; one who has an old one gets the work back.
                 let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,8 +155,14 @@ async fn serve(lane: Lane, mut receiver: mpsc::Receiver<Box<dyn Work>>, engine: 
     }
 }
 
-async fn commit_all(engine: &dyn Engine, batch: &mut Vec<Box<dyn Work>>) {
-    match commit(engine, batch).await {
+async fn commit_all(engine: &dyn Engine, batch: &mut Vec<Box<dyn Work>>, statistics: &Statistics) {
+    let (begun, mutations) = (Instant::now(), batch.len());
+    let committed = commit(engine, batch).await;
+    match &committed {
+        Ok(()) => statistics.committed(mutations, begun.elapsed()),
+        Err(_) => statistics.failed(),
+    }
+    match committed {
         Ok(()) => batch.drain(..).for_each(|work| work.answer(None)),
         // Whether it was committed is unknown. Everything may be repeated by its caller, but not by us: a caller that
         // was told of a failure decides itself.

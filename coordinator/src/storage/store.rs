@@ -18,6 +18,7 @@ use super::record::{
     TrialRecord, WorkerRecord,
 };
 use super::rows::Rows;
+use super::statistics::Statistics;
 use super::url::StorageUrl;
 
 /// Rows of one page, at most.
@@ -82,6 +83,11 @@ impl Store {
     pub async fn close(&self) {
         self.queue.close().await;
         self.engine.close().await;
+    }
+
+    /// What was counted of its writes.
+    pub fn statistics(&self) -> &Statistics {
+        self.queue.statistics()
     }
 
     /// Succeeds when the database answers a small read.

@@ -1,7 +1,7 @@
 //! Which database a storage URL means.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -19,7 +19,23 @@ enum Target {
     Postgres { url: String },
 }
 
+/// Where a database is.
+pub(super) enum Place<'a> {
+    /// A file.
+    File(&'a Path),
+    /// The URL of a server, its password in it.
+    Server(&'a str),
+}
+
 impl StorageUrl {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        match &self.target {
+            Target::Sqlite { file, .. } => Place::File(file),
+            Target::Postgres { url } => Place::Server(url),
+        }
+    }
+
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let shown = redacted(url);
         let target = target(url).map_err(|why| StoreError::CannotOpen { url: shown.clone(), why })?;

@@ -89,7 +89,7 @@ pub async fn a_deed_is_stored_with_its_change(db: Db) {
     audit::as_deed(deed("bob", "study a"), db.store.create_study(new(), at(2))).await.unwrap();
     let other = NewToken { name: String::new(), ..token("x", 1) };
     let mut taken = new();
-    taken.request_id = "another".to_owned();
+    "another".clone_into(&mut taken.request_id);
     audit::as_deed(deed("cyd", "study a"), db.store.create_study(taken, at(3))).await.unwrap_err();
     db.store.create_token(other, at(4)).await.unwrap();
     assert_eq!(subjects(&db).await, ["study a"]);

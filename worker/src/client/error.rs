@@ -1,9 +1,12 @@
 //! Why a call failed.
 
+use std::time::Duration;
+
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason, decode_hint};
 use thiserror::Error;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 /// Why a call failed.
 #[derive(Clone, Debug, Error)]
@@ -29,6 +32,8 @@ pub enum ClientError {
         message: String,
         /// Whether its storage cannot grow, which passes only when somebody makes room.
         storage_full: bool,
+        /// When the coordinator wants to be asked again, where it says so.
+        retry_after: Option<Duration>,
     },
     /// The coordinator or the transport failed for good.
     #[error("the coordinator failed ({code:?}): {message}; do both have the same version?")]
@@ -47,6 +52,14 @@ impl ClientError {
     /// Whether the same call may work later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// How long to wait before the next try, where the coordinator says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Refused { .. } | Self::Failed { .. } | Self::Invalid(_) => None,
+        }
     }
 
     /// Whether the coordinator has no room for what it was told.
@@ -87,7 +100,10 @@ impl From<Status> for ClientError {
             _ => reason.is_none() && std::error::Error::source(&status).is_some(),
         };
         match reason {
-            _ if passes => Self::Unavailable { message, storage_full: reason == Some(Reason::StorageFull) },
+            _ if passes => {
+                let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                Self::Unavailable { message, storage_full: reason == Some(Reason::StorageFull), retry_after }
+            }
             Some(reason) => Self::Refused { reason, message, hint: text(HINT_KEY).map(decode_hint) },
             None => Self::Failed { code: status.code(), message },
         }

@@ -1,7 +1,7 @@
 //! What every call passes first: who calls, whether that role may, and for how long.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -12,8 +12,10 @@ use axum::response::{IntoResponse as _, Response};
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 
+use super::limits::{Counted, Limits};
 use super::rules::{Rule, Who, rule};
 use super::tokens::{Caller, Tokens};
+use crate::metrics::Metrics;
 use crate::service::status;
 use crate::storage::{Deed, audit};
 
@@ -23,31 +25,82 @@ const LOCAL: &str = "local";
 /// The gate before the services. Cloning shares it.
 #[derive(Clone)]
 pub struct Gate {
-    tokens: Option<Tokens>,
+    guard: Option<Guard>,
+}
+
+/// What a gate to the outside has.
+#[derive(Clone)]
+struct Guard {
+    tokens: Tokens,
+    limits: Limits,
+    metrics: Metrics,
 }
 
 impl Gate {
-    /// Asks for `tokens`, where there are any.
-    pub fn guarded(tokens: Tokens) -> Self {
-        Self { tokens: Some(tokens) }
+    /// Asks for `tokens`, where there are any, holds callers to `limits`, and counts them.
+    pub fn guarded(tokens: Tokens, limits: Limits, metrics: Metrics) -> Self {
+        Self { guard: Some(Guard { tokens, limits, metrics }) }
     }
 
     /// Asks for nothing: whoever has the storage may do everything.
     pub fn open() -> Self {
-        Self { tokens: None }
+        Self { guard: None }
     }
+}
 
+impl Guard {
     fn admit(&self, headers: &HeaderMap, rule: Rule, path: &str) -> Result<Option<Caller>, Status> {
-        let Some(tokens) = self.tokens.as_ref().filter(|_| rule.who != Who::Open) else { return Ok(None) };
+        if rule.who == Who::Open {
+            return Ok(None);
+        }
         let authorization = headers.get(AUTHORIZATION).map(HeaderValue::to_str).transpose();
         let authorization =
             authorization.map_err(|_| status::unauthenticated("the `authorization` of the call is no text"))?;
-        let caller = tokens.caller(authorization)?;
-        match caller {
+        match self.tokens.caller(authorization)? {
             Some(caller) if !rule.who.admits(caller.role) => Err(status::forbidden(&caller, rule, path)),
             caller => Ok(caller),
         }
     }
+
+    /// Serves a call of `caller` if there is room for it.
+    async fn serve(&self, call: Admitted, next: Next) -> Response {
+        let Admitted { request, rule, caller, is_grpc } = call;
+        let counted = match (&caller, address(&request)) {
+            (Some(caller), _) => Some(Counted::Token(caller.token)),
+            (None, address) => address.map(Counted::Peer),
+        };
+        let begun = Instant::now();
+        let _under_way = self.metrics.begin();
+        let room = if rule.who == Who::Open {
+            Ok(None)
+        } else {
+            let counted = counted.map_or(Ok(()), |counted| self.limits.count(&counted));
+            counted.and_then(|()| rule.works().then(|| self.limits.place()).transpose())
+        };
+        let response = match room {
+            Ok(_place) => serve(Admitted { request, rule, caller, is_grpc }, next).await,
+            Err(refused) => answer(&refused, is_grpc),
+        };
+        self.answered(rule, &response, begun);
+        response
+    }
+
+    fn answered(&self, rule: Rule, response: &Response, begun: Instant) {
+        if let Some((service, method)) = rule.call {
+            // A status that comes with the last part is the end of a stream, or of a call that went well.
+            let status = response.headers().get(Status::GRPC_STATUS);
+            let code = status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()));
+            self.metrics.answered(service, method, code, begun.elapsed());
+        }
+    }
+}
+
+/// A call that may be made.
+struct Admitted {
+    request: Request,
+    rule: Rule,
+    caller: Option<Caller>,
+    is_grpc: bool,
 }
 
 /// Lets a call pass, or answers it.
@@ -55,14 +108,23 @@ pub async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Res
     let path = request.uri().path();
     let rule = rule(path);
     let is_grpc = is_grpc(request.headers());
-    let caller = match gate.admit(request.headers(), rule, path) {
-        Ok(caller) => caller,
+    let Some(guard) = gate.guard else {
+        return serve(Admitted { request, rule, caller: None, is_grpc }, next).await;
+    };
+    match guard.admit(request.headers(), rule, path) {
+        Ok(caller) => guard.serve(Admitted { request, rule, caller, is_grpc }, next).await,
         Err(refused) => {
             tracing::warn!(path, peer = peer(&request), reason = refused.message(), "a call was refused");
-            return answer(&refused, is_grpc);
+            let response = answer(&refused, is_grpc);
+            guard.answered(rule, &response, Instant::now());
+            response
         }
-    };
-    let deed = rule.deed.map(|action| deed(action, caller.as_ref(), peer(&request)));
+    }
+}
+
+async fn serve(call: Admitted, next: Next) -> Response {
+    let Admitted { request, rule, caller, is_grpc } = call;
+    let deed = rule.call.filter(|_| rule.is_deed).map(|(_, method)| deed(method, caller.as_ref(), peer(&request)));
     let served = async move {
         match deed {
             Some(deed) => audit::as_deed(deed, next.run(request)).await,
@@ -95,10 +157,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Where the call comes from, without the port, which says nothing.
-fn peer(request: &Request) -> String {
+fn address(request: &Request) -> Option<IpAddr> {
     let info = request.extensions().get::<TcpConnectInfo>();
-    let address = info.and_then(TcpConnectInfo::remote_addr);
-    address.map_or_else(|| LOCAL.to_owned(), |address: SocketAddr| address.ip().to_canonical().to_string())
+    info.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip().to_canonical())
+}
+
+fn peer(request: &Request) -> String {
+    address(request).map_or_else(|| LOCAL.to_owned(), |address| address.to_string())
 }
 
 /// A status for gRPC clients, a page for others.
@@ -110,6 +175,7 @@ fn answer(refused: &Status, is_grpc: bool) -> Response {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = (code, format!("{}\n", refused.message())).into_response();

@@ -22,10 +22,19 @@ const LONG: Duration = Duration::from_mins(15);
 pub struct Rule {
     /// Who may make it; nobody needs a token where it is open.
     pub who: Who,
-    /// Its name where it is recorded as a deed.
-    pub deed: Option<&'static str>,
+    /// Service and method, where the table names it.
+    pub call: Option<(&'static str, &'static str)>,
+    /// Whether it is recorded as a deed.
+    pub is_deed: bool,
     /// How long it may take until its answer, or the first part of it.
     pub limit: Duration,
+}
+
+impl Rule {
+    /// Whether it is worked on until its answer, instead of waiting for something to happen.
+    pub fn works(&self) -> bool {
+        self.call.is_some_and(|(_, method)| method != "Acquire")
+    }
 }
 
 /// Who may make a call.
@@ -125,18 +134,23 @@ const OPEN: [&str; 5] =
 /// needs the role client.
 pub fn rule(path: &str) -> Rule {
     static RULES: LazyLock<HashMap<String, Rule>> = LazyLock::new(|| {
-        let rule = |(service, method, who, is_deed, limit): &(_, &'static str, Who, bool, Duration)| {
-            let rule = Rule { who: *who, deed: is_deed.then_some(*method), limit: *limit };
+        let rule = |(service, method, who, is_deed, limit)| {
+            let rule = Rule { who, call: Some((service, method)), is_deed, limit };
             (format!("/{service}/{method}"), rule)
         };
-        TABLE.iter().map(rule).collect()
+        TABLE.into_iter().map(rule).collect()
     });
     if let Some(rule) = RULES.get(path) {
         return *rule;
     }
     let is_open = |open: &str| if open.ends_with(['/', '.']) { path.starts_with(open) } else { path == open };
-    let who = if OPEN.into_iter().any(is_open) { Who::Open } else { CLIENT };
-    Rule { who, deed: None, limit: LONG }
+    let who = match path {
+        // Whoever scrapes needs no right to change anything, but a token.
+        "/metrics" => Who::Any,
+        _ if OPEN.into_iter().any(is_open) => Who::Open,
+        _ => CLIENT,
+    };
+    Rule { who, call: None, is_deed: false, limit: LONG }
 }
 
 #[cfg(test)]
@@ -165,9 +179,10 @@ mod tests {
 
     #[test]
     fn what_no_table_names_needs_a_client() {
-        for path in ["/optuna.StorageService/Unknown", "/", "/healthz/x", "/metrics", "/grpc.health.v2.Health/Check"] {
+        for path in ["/optuna.StorageService/Unknown", "/", "/healthz/x", "/grpc.health.v2.Health/Check"] {
             assert_eq!(rule(path).who, CLIENT, "{path}");
         }
+        assert_eq!(rule("/metrics").who, Who::Any);
         for path in ["/healthz", "/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/X"] {
             assert_eq!(rule(path).who, Who::Open, "{path}");
         }

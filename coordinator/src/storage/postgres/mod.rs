@@ -167,7 +167,7 @@ impl Rows for PostgresRows {
 
 /// The error in the domain's words.
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
-fn database(error: sqlx::Error) -> StoreError {
+pub(super) fn database(error: sqlx::Error) -> StoreError {
     let text = error.to_string();
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
     match &*code {

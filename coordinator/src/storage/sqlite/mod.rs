@@ -28,7 +28,7 @@ use super::error::StoreError;
 use super::operations::Lane;
 use super::rows::Rows;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
@@ -188,7 +188,7 @@ impl Rows for SqliteRows {
 }
 
 /// The error in the domain's words.
-fn database(error: sqlx::Error) -> StoreError {
+pub(super) fn database(error: sqlx::Error) -> StoreError {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     let code: u32 = code.and_then(|code| code.parse().ok()).unwrap_or_default();
     // The low byte is the primary code.

@@ -1,0 +1,191 @@
+//! What operators rely on: measures, limits, readers that do not keep up.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fleetune_coordinator::scheduler::EngineOptions;
+use fleetune_coordinator::{Coordinator, Server, transport};
+use fleetune_proto::reason::REASON_KEY;
+use fleetune_proto::v1;
+use fleetune_proto::v1::admin_service_client::AdminServiceClient;
+use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
+use fleetune_proto::v1::study_service_client::StudyServiceClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
+
+/// How long anything here may take on a busy machine.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// A coordinator that listens; it stops with the test.
+struct Running {
+    address: SocketAddr,
+    channel: Channel,
+    local: Channel,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Running {
+    async fn start(calls_per_second: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("fleetune.db").display());
+        let stop = CancellationToken::new();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().with_rate_limit(calls_per_second);
+        let address = server.address();
+        let coordinator = Coordinator::start(&url, EngineOptions::default(), stop.clone()).await.unwrap();
+        let local = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();
+        tokio::spawn(async move { server.serve(&coordinator).await });
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self { address, channel, local, stop, _folder: folder }
+    }
+
+    async fn page(&self, page: &str, header: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("GET {page} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{header}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Creates study `s`, which clients measure.
+    async fn create(&self) {
+        let float = v1::FloatDistribution { low: 0.0, high: 1.0, step: None, log: false };
+        let distribution = v1::Distribution { kind: Some(v1::distribution::Kind::Float(float)) };
+        let parameter =
+            v1::Parameter { name: "x".to_owned(), distribution: Some(distribution), ..v1::Parameter::default() };
+        let config = v1::StudyConfig {
+            directions: vec![v1::Direction::Minimize.into()],
+            space: Some(v1::SearchSpace { parameters: vec![parameter], ..v1::SearchSpace::default() }),
+            sampler: Some(v1::Sampler { name: "random".to_owned(), ..v1::Sampler::default() }),
+            ..v1::StudyConfig::default()
+        };
+        let request =
+            v1::CreateStudyRequest { request_id: "create".to_owned(), name: "s".to_owned(), config: Some(config) };
+        StudyServiceClient::new(self.channel.clone()).create_study(request).await.unwrap();
+    }
+
+    /// Asks for a trial and tells its value, as often as that.
+    async fn measure(&self, times: std::ops::Range<u32>) {
+        let mut studies = StudyServiceClient::new(self.channel.clone());
+        for time in times {
+            let ask = v1::AskRequest { request_id: format!("ask {time}"), study: "s".to_owned(), ..Default::default() };
+            let trial = studies.ask(ask).await.unwrap().into_inner().trials.remove(0);
+            let tell = v1::TellRequest {
+                study: "s".to_owned(),
+                number: trial.number,
+                state: v1::TrialState::Complete.into(),
+                values: vec![0.5],
+                ..Default::default()
+            };
+            studies.tell(tell).await.unwrap();
+        }
+    }
+}
+
+/// The value of a sample whose line begins so.
+fn sample(page: &str, begin: &str) -> i64 {
+    let line = page.lines().find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("no `{begin}` in\n{page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_happened_is_measured() {
+    let running = Running::start(0).await;
+    running.create().await;
+    running.measure(0..3).await;
+    let mut studies = StudyServiceClient::new(running.channel.clone());
+    studies.get_study(v1::GetStudyRequest { name: "none".to_owned() }).await.unwrap_err();
+    let page = running.page("/metrics", "").await;
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("application/openmetrics-text"), "{page}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let asks = "fleetune_rpc_requests_total{service=\"fleetune.v1.StudyService\",method=\"Ask\",code=\"OK\"}";
+    assert_eq!(sample(&page, asks), 3);
+    let missing =
+        "fleetune_rpc_requests_total{service=\"fleetune.v1.StudyService\",method=\"GetStudy\",code=\"NOT_FOUND\"}";
+    assert_eq!(sample(&page, missing), 1);
+    let took = "fleetune_rpc_duration_seconds_count{service=\"fleetune.v1.StudyService\",method=\"Tell\"}";
+    assert_eq!(sample(&page, took), 3);
+    assert_eq!(sample(&page, "fleetune_study_trials{study=\"s\",state=\"complete\"}"), 3);
+    assert_eq!(sample(&page, "fleetune_studies{state=\"active\"}"), 1);
+    assert_eq!(sample(&page, "fleetune_workers{state=\"alive\"}"), 0);
+    assert!(sample(&page, "fleetune_storage_commit_batch_size_count") >= 7);
+    assert_eq!(sample(&page, "fleetune_storage_queue_length"), 0);
+    assert!(sample(&page, "fleetune_connections ") >= 2);
+    assert!(sample(&page, "fleetune_process_resident_memory_bytes") > 1_000_000);
+}
+
+#[tokio::test]
+async fn measures_need_a_token_where_there_is_one() {
+    use sha2::Digest as _;
+    let running = Running::start(0).await;
+    let new = v1::CreateTokenRequest {
+        name: "prometheus".to_owned(),
+        role: v1::Role::Worker.into(),
+        expires_at: None,
+        sha256: sha2::Sha256::digest(b"secret").to_vec(),
+    };
+    AdminServiceClient::new(running.local.clone()).create_token(new).await.unwrap();
+    assert!(running.page("/metrics", "").await.starts_with("HTTP/1.1 401 "));
+    assert!(running.page("/metrics", "authorization: Bearer secret\r\n").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_caller_that_calls_too_often_is_told_when_to_come_back() {
+    let running = Running::start(5).await;
+    let mut fleet = FleetServiceClient::new(running.channel.clone());
+    let refused = loop {
+        if let Err(refused) = fleet.fleet_status(v1::FleetStatusRequest {}).await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert_eq!(refused.metadata().get(REASON_KEY).unwrap(), "OVERLOADED");
+    let after = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!(after > Duration::ZERO && after <= Duration::from_secs(1), "{after:?}");
+    // Who waits as long as that is served; probes are not counted.
+    assert!(running.page("/healthz", "").await.starts_with("HTTP/1.1 200 "));
+    let begun = Instant::now();
+    tokio::time::sleep(after).await;
+    while fleet.fleet_status(v1::FleetStatusRequest {}).await.is_err() {
+        assert!(begun.elapsed() < DEADLINE, "refused for ever");
+        tokio::time::sleep(after).await;
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_slows_nobody() {
+    let running = Running::start(0).await;
+    running.create().await;
+    let mut watchers = Vec::new();
+    for _ in 0..3 {
+        let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+        let watch = v1::WatchRequest { study: "s".to_owned(), after: 0 };
+        watchers.push(StudyServiceClient::new(channel).watch(watch).await.unwrap().into_inner());
+    }
+    // Far more than lies between a watcher and its client.
+    tokio::time::timeout(DEADLINE, running.measure(0..400)).await.expect("the writer was held up");
+    // The slow one misses nothing of how things stand.
+    let mut ended = std::collections::BTreeSet::new();
+    let reading = async {
+        while ended.len() < 400 {
+            let event = watchers[0].message().await.unwrap().unwrap().event;
+            if let Some(v1::watch_event::Event::Trial(trial)) = event
+                && trial.state() == v1::TrialState::Complete
+            {
+                ended.insert(trial.number);
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.expect("the watcher misses something");
+}
