@@ -91,10 +91,25 @@ fn bandwidths(centres: &[f64], low: f64, high: f64, least: f64, endpoints: bool)
 }
 
 /// First and last observation of a part of the range: centre and place, ordered by both.
-#[derive(Clone, Copy)]
-struct Extremes {
-    first: (f64, usize),
-    last: (f64, usize),
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extremes<P> {
+    pub(super) first: (f64, P),
+    pub(super) last: (f64, P),
+}
+
+/// Adds an observation to a part.
+pub(super) fn extend<P: Copy + Ord>(part: &mut Option<Extremes<P>>, at: (f64, P)) {
+    let before = |a: (f64, P), b: (f64, P)| a.0 < b.0 || a.0 <= b.0 && a.1 < b.1;
+    match part {
+        None => *part = Some(Extremes { first: at, last: at }),
+        Some(known) => {
+            if before(at, known.first) {
+                known.first = at;
+            } else if before(known.last, at) {
+                known.last = at;
+            }
+        }
+    }
 }
 
 /// A range in parts of half a least bandwidth: only their outermost observations can have a wide gap beside them.
@@ -102,7 +117,7 @@ struct Extremes {
 pub(super) struct Parts {
     low: f64,
     per_part: f64,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Parts {
@@ -119,7 +134,8 @@ impl Parts {
 
 /// The places, ascending, and the bandwidths of those kernels of [`bandwidths`] that are wider than `least`.
 ///
-/// `observed`: centre, place and part of each observation in any order, no centre NaN; of equal centres the lower place
+/// `observed`: centre, place and part of each observation in any order, no centre NaN, at least the [`Extremes`] of each
+/// part where `inside`; of equal centres the lower place
 /// is the lower neighbour. `inside`: whether all centres lie in the range.
 pub(super) fn wide(
     observed: impl Iterator<Item = (f64, usize, u16)>,
@@ -128,24 +144,11 @@ pub(super) fn wide(
     inside: bool,
     endpoints: bool,
 ) -> Vec<(usize, f64)> {
-    let before = |a: (f64, usize), b: (f64, usize)| a.0 < b.0 || a.0 <= b.0 && a.1 < b.1;
     let sorted = if inside && high - low <= MOST_LEAST * least {
-        let mut extremes = vec![None::<Extremes>; Parts::new((low, high), least).count];
+        let mut extremes = vec![None; Parts::new((low, high), least).count];
         // Not a loop: from inside, chained iterators are several times as fast.
-        observed.for_each(|(centre, place, part)| {
-            let at = (centre, place);
-            match &mut extremes[usize::from(part)] {
-                none @ None => *none = Some(Extremes { first: at, last: at }),
-                Some(known) => {
-                    if before(at, known.first) {
-                        known.first = at;
-                    } else if before(known.last, at) {
-                        known.last = at;
-                    }
-                }
-            }
-        });
-        let both = |part: Extremes| [Some(part.first), Some(part.last).filter(|last| last.1 != part.first.1)];
+        observed.for_each(|(centre, place, part)| extend(&mut extremes[usize::from(part)], (centre, place)));
+        let both = |part: Extremes<usize>| [Some(part.first), Some(part.last).filter(|last| last.1 != part.first.1)];
         extremes.into_iter().flatten().flat_map(both).flatten().collect::<Vec<_>>()
     } else {
         let mut all = observed.map(|(centre, place, _)| (centre, place)).collect::<Vec<_>>();

@@ -4,8 +4,10 @@ use std::sync::OnceLock;
 
 use super::column::{Column, Kind};
 use super::digits::{Digiter, Digits};
-use super::kernel::{Parts, Scale, bandwidth_floor};
+use super::kernel::{Extremes, Parts, Scale, bandwidth_floor, extend};
+
 use super::options::ParzenOptions;
+use super::order::Order;
 use super::sum::mean_bells;
 
 /// Grids of at most so many values have a table of kernels.
@@ -62,6 +64,8 @@ pub(super) struct Track {
     foreign: usize,
     /// Parts of the range by row, see [`Parts`]; none for choices.
     pub(super) parts: Vec<u16>,
+    /// First and last observation of each part: centre and trial number. None of those outside of the range.
+    extremes: Vec<Option<Extremes<i64>>>,
     /// What makes scales; none for choices.
     narrowest: Option<Scale>,
 }
@@ -83,7 +87,7 @@ impl Observations {
         };
         self.numbers.insert(row, number);
         for (track, raw) in self.tracks.iter_mut().zip(raw) {
-            track.insert(row, *raw);
+            track.insert(row, number, *raw);
         }
         Some(row)
     }
@@ -123,6 +127,7 @@ impl Track {
             absent: 0,
             foreign: 0,
             parts: Vec::new(),
+            extremes: Vec::new(),
             narrowest: None,
         };
         if let Kind::Numeric { low, high, step, log } = *column.kind() {
@@ -149,7 +154,7 @@ impl Track {
         track
     }
 
-    fn insert(&mut self, row: usize, raw: f64) {
+    fn insert(&mut self, row: usize, number: i64, raw: f64) {
         self.raw.insert(row, raw);
         self.absent += usize::from(raw.is_nan());
         let Some(narrowest) = &self.narrowest else {
@@ -159,7 +164,13 @@ impl Track {
         };
         let centre = self.column.transform(raw);
         self.centres.insert(row, centre);
-        self.parts.insert(row, Parts::new((narrowest.low, narrowest.high), narrowest.bandwidth).of(centre));
+        let parts = Parts::new((narrowest.low, narrowest.high), narrowest.bandwidth);
+        let part = parts.of(centre);
+        self.parts.insert(row, part);
+        if (narrowest.low..=narrowest.high).contains(&centre) {
+            self.extremes.resize(parts.count, None);
+            extend(&mut self.extremes[usize::from(part)], (centre, number));
+        }
         if self.has_table() {
             let cell = self.cell(raw);
             self.foreign += usize::from(cell == FOREIGN);
@@ -186,6 +197,30 @@ impl Track {
         let gap = self.gaps.get(half_steps as usize).filter(|_| half_steps >= 1.0)?;
         let is_gap = (2.0 * bandwidth - half_steps * step).abs() <= ROUNDING * step;
         is_gap.then(|| &**gap.get_or_init(|| bells(self.grid.len(), 2.0 / half_steps).into()))
+    }
+
+    /// Centre, rank and part of the first and the last observation of each part of the range, and of some others.
+    /// `numbers`: those of the rows.
+    pub(super) fn outermost(&self, numbers: &[i64], order: &Order) -> Vec<(f64, usize, u16)> {
+        let mut found = Vec::with_capacity(2 * self.extremes.len());
+        // Parts of which an end is not among the ranks.
+        let mut open = vec![false; self.extremes.len()];
+        for (part, extremes) in self.extremes.iter().enumerate() {
+            for (centre, number) in extremes.iter().flat_map(|extremes| [extremes.first, extremes.last]) {
+                match numbers.binary_search(&number).ok().and_then(|row| order.rank_of(row)) {
+                    Some(rank) => found.push((centre, rank, part as u16)),
+                    None => open[part] = true,
+                }
+            }
+        }
+        if open.contains(&true) {
+            for run in &order.runs {
+                let rows = self.parts[run.rows.clone()].iter().zip(run.rows.clone()).zip(run.rank..);
+                let of_open = rows.filter(|((part, row), _)| open[usize::from(**part)] && !self.raw[*row].is_nan());
+                found.extend(of_open.map(|((part, row), rank)| (self.centres[row], rank, *part)));
+            }
+        }
+        found
     }
 
     /// How many values a table has; 0 without one.

@@ -93,6 +93,12 @@ impl Order {
         order
     }
 
+    /// The rank of a row; `None` for one that is not among these.
+    pub(super) fn rank_of(&self, row: usize) -> Option<usize> {
+        let run = &self.runs[self.runs.partition_point(|run| run.rows.start <= row).checked_sub(1)?];
+        run.rows.contains(&row).then(|| run.rank + row - run.rows.start)
+    }
+
     /// The source of each rank.
     pub(super) fn source(&self, rank: usize) -> Source {
         if let Ok(found) = self.running.binary_search_by_key(&rank, |(rank, _)| *rank) {
@@ -158,6 +164,8 @@ mod tests {
             Source::Running(index) => [10, 3, 0, 8][index],
         };
         assert_eq!((0..order.len).map(number).collect::<Vec<_>>(), [0, 1, 2, 3, 6, 7, 8, 9, 10]);
+        let ranks = [None, Some(1), Some(2), None, Some(4), Some(5), Some(7)];
+        assert_eq!((0..7).map(|row| order.rank_of(row)).collect::<Vec<_>>(), ranks);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::order::{Order, Ramp, Source, Weights};
 use crate::numeric::{LN_SQRT_2PI, log_cell_mass, log_sum_exp, truncated_quantile};
 use crate::rng::unit;
 
+/// Rows from which on it is quicker to know the outermost ones than to look at all.
+const MANY_ROWS: usize = 256;
+
 /// A trial that runs: its number and its raw numbers, one per column of the observations.
 pub type RunningRow = (i64, Vec<f64>);
 
@@ -81,7 +84,7 @@ impl<'a> Parzen<'a> {
         let mut dimensions = Vec::with_capacity(columns.len());
         for column in columns {
             let track = observations.track(*column);
-            let (shape, wide) = shape(track, &order, running, *column, options);
+            let (shape, wide) = shape(track, (observations.numbers(), &order), running, *column, options);
             odd.extend(wide.iter().map(|(rank, _)| *rank));
             widths.push(wide);
             if track.has_foreign() {
@@ -233,7 +236,7 @@ impl<'a> Parzen<'a> {
 /// The form of the kernels of a track, and the ranks and bandwidths of those that are wider than the narrowest.
 fn shape(
     track: &Track,
-    order: &Order,
+    (numbers, order): (&[i64], &Order),
     running: &[RunningRow],
     column: usize,
     options: ParzenOptions,
@@ -262,9 +265,17 @@ fn shape(
         let part = move |centre: f64, known: u16| if scaled { known } else { parts.of(centre) };
         centres.zip(run.rank..).map(move |((centre, known), rank)| (*centre, rank, part(*centre, *known)))
     };
-    let rows = order.runs.iter().flat_map(of_run).filter(|(centre, ..)| !centre.is_nan());
-    let observed = rows.chain(centres.iter().map(|(centre, rank)| (*centre, *rank, parts.of(*centre))));
-    let wide = wide(observed, (low, high), least.bandwidth, inside, options.endpoints);
+    let running = centres.iter().map(|(centre, rank)| (*centre, *rank, parts.of(*centre)));
+    let n_rows = order.len - order.running.len();
+    let (range, width) = ((low, high), least.bandwidth);
+    // Of nearly all rows the outermost are known.
+    let wide = if scaled && inside && n_rows >= MANY_ROWS && 2 * n_rows >= numbers.len() {
+        let observed = track.outermost(numbers, order).into_iter().chain(running);
+        wide(observed, range, width, inside, options.endpoints)
+    } else {
+        let rows = order.runs.iter().flat_map(of_run).filter(|(centre, ..)| !centre.is_nan());
+        wide(rows.chain(running), range, width, inside, options.endpoints)
+    };
     let prior = Scale { bandwidth: high - low, ..least }.kernel(0.5 * (low + high));
     (Shape::Number { least, step, prior, tabled, scaled }, wide)
 }

@@ -96,3 +96,46 @@ fn sums_are_those_of_the_terms_one_by_one() {
         }
     }
 }
+
+/// Also where rows are left out that were the first or the last of their part of the range.
+#[test]
+fn bandwidths_are_those_of_the_rows_alone() {
+    let columns = distributions().iter().map(|distribution| Column::new(distribution, true)).collect::<Vec<_>>();
+    let all = (0..columns.len()).collect::<Vec<_>>();
+    for seed in 0..6 {
+        let mut rng = trial_rng(seed, TrialNumber(0), &[]);
+        let mut raw = |column: &Column| match (below(&mut rng, 30), column.kind()) {
+            (0, _) => f64::NAN,
+            (_, Kind::Categorical { .. }) => 0.0,
+            (_, Kind::Numeric { low, high, .. }) => {
+                // Fewer and fewer toward one end, so that there are gaps.
+                let u = unit(&mut rng) * unit(&mut rng) * unit(&mut rng);
+                column.snap(column.invert(low + u * (high - low)))
+            }
+        };
+        let rows = (0..700).map(|_| columns.iter().map(&mut raw).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let running = (0..5).map(|k| (k * 100 + 1, columns.iter().map(&mut raw).collect())).collect::<Vec<_>>();
+        let kept = (0..700).filter(|row| row % 2 == 0 && (row / 2) % (2 + seed as usize) != 0).collect::<Vec<_>>();
+        for options in [OPTUNA, COARSE] {
+            let (mut store, mut alone) = (Observations::new(&columns, options), Observations::new(&columns, options));
+            // Even numbers, the last first; running ones lie between.
+            for row in (0..700).rev().filter(|row| row % 2 == 0) {
+                store.insert(row as i64, &rows[row]);
+            }
+            for row in &kept {
+                alone.insert(*row as i64, &rows[*row]);
+            }
+            // With so many others nothing is taken from what is known of all.
+            for (row, raw) in rows.iter().enumerate() {
+                alone.insert(1_000 + row as i64, raw);
+            }
+            let places = super::super::order::ranges(kept.iter().map(|row| row / 2));
+            let of_store = Parzen::new(&store, &all, &places, &running, Weights::Recency, options);
+            let whole = others(&[], 0, kept.len());
+            let of_alone = Parzen::new(&alone, &all, &whole, &running, Weights::Recency, options);
+            for place in 0..columns.len() {
+                assert_eq!(of_store.bandwidths(place), of_alone.bandwidths(place), "{place}");
+            }
+        }
+    }
+}
