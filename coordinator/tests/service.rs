@@ -3,6 +3,7 @@
 mod service {
     pub mod analysis;
     pub mod ask;
+    pub mod desk;
     pub mod fit;
     pub mod fleet;
     pub mod harness;
