@@ -1,6 +1,7 @@
 //! What every call passes first: who calls, whether that role may, and for how long.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -22,6 +23,9 @@ use crate::storage::{Deed, audit};
 /// How a program over the storage itself is called in the record of deeds.
 const LOCAL: &str = "local";
 
+/// Between two lines of the log on refused calls.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// The gate before the services. Cloning shares it.
 #[derive(Clone)]
 pub struct Gate {
@@ -34,12 +38,20 @@ struct Guard {
     tokens: Tokens,
     limits: Limits,
     metrics: Metrics,
+    refusals: Arc<Mutex<Refusals>>,
+}
+
+/// What the log was told of refused calls.
+#[derive(Default)]
+struct Refusals {
+    told_at: Option<Instant>,
+    left_out: u64,
 }
 
 impl Gate {
     /// Asks for `tokens`, where there are any, holds callers to `limits`, and counts them.
     pub fn guarded(tokens: Tokens, limits: Limits, metrics: Metrics) -> Self {
-        Self { guard: Some(Guard { tokens, limits, metrics }) }
+        Self { guard: Some(Guard { tokens, limits, metrics, refusals: Arc::default() }) }
     }
 
     /// Asks for nothing: whoever has the storage may do everything.
@@ -85,6 +97,18 @@ impl Guard {
         response
     }
 
+    /// Logs that a call was refused, but not every time: callers without a token must not fill the disk.
+    fn tell(&self, path: &str, request: &Request, refused: &Status) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            refusals.left_out += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut refusals.left_out);
+        refusals.told_at = Some(Instant::now());
+        tracing::warn!(path, peer = peer(request), reason = refused.message(), left_out, "a call was refused");
+    }
+
     fn answered(&self, rule: Rule, response: &Response, begun: Instant) {
         if let Some((service, method)) = rule.call {
             // A status that comes with the last part is the end of a stream, or of a call that went well.
@@ -114,7 +138,7 @@ pub async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Res
     match guard.admit(request.headers(), rule, path) {
         Ok(caller) => guard.serve(Admitted { request, rule, caller, is_grpc }, next).await,
         Err(refused) => {
-            tracing::warn!(path, peer = peer(&request), reason = refused.message(), "a call was refused");
+            guard.tell(path, &request, &refused);
             let response = answer(&refused, is_grpc);
             guard.answered(rule, &response, Instant::now());
             response
