@@ -85,10 +85,7 @@ pub fn build_for(config: &StudyConfig, study: &str) -> Result<Box<dyn Sampler>, 
 pub fn build(config: &StudyConfig) -> Result<Box<dyn Sampler>, SamplerError> {
     let space = config.space.as_ref().ok_or(SamplerError::NoSpace)?;
     match &config.sampler {
-        SamplerConfig::Auto => match config.directions[..] {
-            [direction] => Ok(Box::new(Auto::new(space, direction, config))),
-            _ => Ok(Box::new(NsgaIi::new(space, &config.directions))),
-        },
+        SamplerConfig::Auto => Ok(Box::new(Auto::new(space, config))),
         SamplerConfig::Random => Ok(Box::new(Random::new(space))),
         SamplerConfig::Grid => Ok(Box::new(Grid::new(space, config.seed)?)),
         SamplerConfig::Tpe => Ok(Box::new(Tpe::new(space, &config.directions, TpeOptions::default()))),

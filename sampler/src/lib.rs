@@ -30,4 +30,4 @@ pub use rng::trial_rng;
 pub use seam::{Ask, Ended, Estimate, Event, Outcome, Running, Sampler, SpaceExhausted};
 
 /// Stamped on every trial; changes whenever a suggestion for the same history may change.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";

@@ -137,4 +137,10 @@ pub trait Sampler: Send {
 
     /// Completes `ask.fixed` to exactly the active parameters of an allowed configuration. Never changes the state.
     fn suggest(&self, ask: &Ask<'_>, rng: &mut ChaCha8Rng) -> Result<Params, SpaceExhausted>;
+
+    /// The trials that may be the answer, complete and feasible, best first, where the sampler can tell better than by
+    /// their values: noise is in these. Empty where it cannot.
+    fn ranking(&self, _estimate: Option<&dyn Estimate>) -> Vec<TrialNumber> {
+        Vec::new()
+    }
 }

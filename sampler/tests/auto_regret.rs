@@ -20,8 +20,8 @@ fn mean(sampler: &SamplerConfig, workers: usize, seeds: u64, marks: &[usize]) ->
         for problem in problems(seed) {
             let trials = marks[marks.len() - 1];
             let search = Search { sampler: sampler.clone(), trials, workers, estimate: None };
-            let (scores, _) = scores(&problem, &search, marks, seed);
-            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
+            let found = scores(&problem, &search, marks, seed);
+            sums.iter_mut().zip(found.scores).for_each(|(sum, score)| *sum += score);
             count += 1.0;
         }
     }
@@ -58,9 +58,9 @@ fn informed(estimate: Option<(f64, f64, bool)>, trials: usize) -> (f64, usize) {
         let prediction = estimate.map(of);
         let estimate = prediction.as_ref().map(|prediction| prediction as _);
         let search = Search { sampler: SamplerConfig::Auto, trials, workers: 1, estimate };
-        let (scores, failed) = scores(&llama("llama", seed, 0.02), &search, &[trials], seed);
-        sum += scores[0];
-        failures += failed;
+        let found = scores(&llama("llama", seed, 0.02), &search, &[trials], seed);
+        sum += found.scores[0];
+        failures += found.failed;
     }
     (sum / SEEDS as f64, failures)
 }

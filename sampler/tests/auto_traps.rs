@@ -75,6 +75,29 @@ fn constraints_of_every_kind_are_no_trouble() {
     }
 }
 
+/// A twentieth of the space runs, and nothing says where.
+#[test]
+fn an_island_is_found() {
+    let names = ["a", "b", "c", "d"];
+    let line = |name: &str| format!("{name} = {{ type = 'float', low = 0, high = 1 }}\n");
+    let space = format!("[parameters]\n{}", names.map(line).concat());
+    for seed in 0..4 {
+        let gap = |params: &Params| {
+            let gaps = names.iter().zip([0.7, 0.35, 0.6, 0.4]).map(|(name, at)| params[*name].as_f64().unwrap() - at);
+            gaps.map(|gap| gap * gap).sum::<f64>().sqrt()
+        };
+        let study = search(&space, seed, 80, 1, &|params, _| {
+            if gap(params) < 0.33 { complete(gap(params)) } else { Outcome::Failed { kind: FailKind::Crash } }
+        });
+        let best = study.events.iter().filter_map(|event| {
+            let fleetune_sampler::Event::Ended(ended) = event else { return None };
+            Some(gap(&ended.params))
+        });
+        let best = best.fold(f64::INFINITY, f64::min);
+        assert!(best < 0.1, "seed {seed}: {best}");
+    }
+}
+
 #[test]
 fn a_measured_constraint_is_kept() {
     let space = "[parameters]\nx = { type = 'float', low = 0, high = 1 }\ny = { type = 'float', low = 0, high = 1 }";
@@ -136,19 +159,29 @@ fn a_space_within_the_budget_is_searched_whole() {
 }
 
 #[test]
-fn several_objectives_are_left_to_nsga_ii() {
+fn several_objectives_of_every_kind_are_no_trouble() {
     let space = SearchSpace::from_toml(SPACE).unwrap();
-    let of = |sampler| {
-        let mut config = config(&space, sampler, 3);
-        config.directions = vec![Direction::Minimize, Direction::Maximize];
-        Study::of(&config)
+    let told = |kind: usize, trial: f64| match kind {
+        0 => vec![1.0, 1.0],
+        1 => vec![trial, f64::INFINITY],
+        2 => vec![f64::NEG_INFINITY, trial],
+        3 => vec![trial, f64::NAN],
+        4 => vec![trial],
+        5 => vec![f64::MAX, -f64::MAX],
+        _ => vec![trial, -trial],
     };
-    let (mut auto, mut genetic) = (of(SamplerConfig::Auto), of(SamplerConfig::NsgaIi));
-    for trial in 0..60 {
-        assert_eq!(auto.ask(&Params::new()), genetic.ask(&Params::new()));
-        for study in [&mut auto, &mut genetic] {
-            study.tell(0, |_| Outcome::Complete { values: vec![f64::from(trial), 1.0], constraints: vec![] });
+    for kind in 0..7 {
+        let mut config = config(&space, SamplerConfig::Auto, 3);
+        config.directions = vec![Direction::Minimize, Direction::Maximize];
+        let mut study = Study::of(&config);
+        for trial in 0..25 {
+            let asked = study.ask(&Params::new()).unwrap();
+            assert_eq!(space.check(&asked.params), Ok(()));
+            if study.running.len() == 3 {
+                study.tell(1, |_| Outcome::Complete { values: told(kind, f64::from(trial)), constraints: vec![] });
+            }
         }
+        assert!(study.sampler.ranking(None).is_empty());
     }
 }
 

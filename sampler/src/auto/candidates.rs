@@ -14,6 +14,8 @@ use fleetune_core::Params;
 const UNIFORM: usize = 300;
 const PARZEN: usize = 160;
 const MUTATIONS: (usize, usize) = (80, 40);
+/// Candidates while hardly anything ran.
+const FEW: usize = 8;
 /// Share and limits of the number of good configurations around which the Parzen estimator draws.
 const GOOD_SHARE: f64 = 0.15;
 const GOOD_LIMITS: (usize, usize) = (2, 25);
@@ -26,6 +28,8 @@ const UNIFORM_STEP: f64 = 0.15;
 const LOG_STEP: (f64, f64) = (-2.3, -0.5);
 /// Least step on a grid, in cells.
 const GRID_STEP: f64 = 0.8;
+/// How often a climb moves one number alone.
+const SINGLE_STEP: f64 = 0.3;
 /// Least bandwidth of a kernel, as a share of the range.
 const LEAST_BANDWIDTH: f64 = 0.03;
 /// Other choices of one category looked at from an incumbent.
@@ -40,6 +44,17 @@ pub(super) struct Candidates<'a> {
 }
 
 impl Candidates<'_> {
+    /// A few configurations from anywhere, or as often small changes of those that ran.
+    pub(super) fn few(&self, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
+        let axes = self.encoding.axes();
+        let base = if unit(rng) < 0.5 { self.ranked.first() } else { None };
+        let draw = |_| match base {
+            Some(base) => self.mutation(base, rng),
+            None => self.encoding.assemble(self.fixed, &mut |axis| axes[axis].spread(unit(rng))),
+        };
+        (0..FEW).filter_map(draw).collect()
+    }
+
     /// All sources, forbidden configurations left out.
     pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> Vec<Candidate> {
         let axes = self.encoding.axes();
@@ -77,6 +92,28 @@ impl Candidates<'_> {
         for axis in free.into_iter().take(changed) {
             point[axis] = mutated(&axes[axis], base[axis], rng);
         }
+        self.assembled(&point, rng)
+    }
+
+    /// A configuration next to `base`: its numbers moved by about `scale`, all of them or one. `None` where it has none
+    /// that may move, or it is forbidden.
+    pub(super) fn near(&self, base: &[f64], scale: f64, rng: &mut ChaCha8Rng) -> Option<Candidate> {
+        let axes = self.encoding.axes();
+        let free = self.free(base).into_iter().filter(|axis| axes[*axis].choices().is_none()).collect::<Vec<_>>();
+        let single = unit(rng) < SINGLE_STEP;
+        let only = *free.get(below(rng, free.len().max(1) as u64) as usize)?;
+        let mut point = base.to_vec();
+        for axis in free.into_iter().filter(|axis| !single || *axis == only) {
+            // On a grid a single step leads to the next cell.
+            let least = axes[axis].cells().filter(|_| single).map_or(0.0, |cells| GRID_STEP / cells as f64);
+            point[axis] = (base[axis] + normal(rng) * scale.max(least)).clamp(0.0, 1.0);
+        }
+        self.assembled(&point, rng)
+    }
+
+    /// The configuration at `point`; what is off there and on by a change is uniform.
+    fn assembled(&self, point: &[f64], rng: &mut ChaCha8Rng) -> Option<Candidate> {
+        let axes = self.encoding.axes();
         self.encoding.assemble(self.fixed, &mut |axis| {
             if point[axis].is_nan() { axes[axis].spread(unit(rng)) } else { point[axis] }
         })

@@ -10,6 +10,7 @@ use fleetune_core::TrialNumber;
 
 use super::gp::{Hyper, Observations, Prior};
 use super::kernel::Dimension;
+use super::transform::Shape;
 use crate::rng::{trial_rng, unit};
 
 /// Up to so many rows there is a fit at every count, from there on 25 while they double.
@@ -17,6 +18,8 @@ const EVERY: usize = 50;
 const FITS_PER_DOUBLING: usize = 25;
 /// Most rows of a fit: its time grows with their cube.
 const MOST_ROWS: usize = 100;
+/// Most rows of a fit that only has to tell shapes of values apart.
+const MOST_SKETCHED: usize = 48;
 /// Fits remembered: those of a few models.
 const REMEMBERED: usize = 12;
 
@@ -25,11 +28,12 @@ const REMEMBERED: usize = 12;
 pub(super) struct Fits {
     seed: u64,
     made: RefCell<VecDeque<(Observations, Prior, Hyper)>>,
+    chosen: RefCell<VecDeque<(Observations, Shape)>>,
 }
 
 impl Fits {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, made: RefCell::default() }
+        Self { seed, made: RefCell::default(), chosen: RefCell::default() }
     }
 
     /// The kernel for `count` rows, fitted to `observations` of some of them; these are named by their index.
@@ -57,10 +61,30 @@ impl Fits {
         made.push_back((data, prior, hyper.clone()));
         hyper
     }
+
+    /// The shape that `choose` finds best for observations, remembered.
+    pub(super) fn shape(&self, values: Observations, choose: impl FnOnce() -> Shape) -> Shape {
+        if let Some((_, shape)) = self.chosen.borrow().iter().find(|(known, _)| known.same(&values)) {
+            return *shape;
+        }
+        let shape = choose();
+        let mut chosen = self.chosen.borrow_mut();
+        if chosen.len() == REMEMBERED {
+            chosen.pop_front();
+        }
+        chosen.push_back((values, shape));
+        shape
+    }
+}
+
+/// The rows of a fit that only has to tell models apart, of `rows`.
+pub(super) fn sketched(rows: &[usize]) -> Vec<usize> {
+    let kept = rows.len().min(MOST_SKETCHED);
+    (0..kept).map(|index| rows[index * rows.len() / kept]).collect()
 }
 
 /// The rows of the last fit at or before `count` rows: all, or where those are many an even choice.
-fn rows_of_fit(count: usize) -> Vec<usize> {
+pub(super) fn rows_of_fit(count: usize) -> Vec<usize> {
     let step = if count <= EVERY { 1 } else { count.div_ceil(FITS_PER_DOUBLING) };
     let fitted = count - count % step;
     let kept = fitted.min(MOST_ROWS);

@@ -11,8 +11,9 @@ use crate::numeric::{LN_SQRT_2PI, normal_quantile};
 const THETA: (f64, f64) = (-4.0, 5.0);
 const LOG_SIGNAL: (f64, f64) = (-3.0, 3.0);
 const LOG_NOISE: (f64, f64) = (-12.0, 1.0);
-/// Steps of one fit.
+/// Steps of one fit, and of one that only has to tell models apart.
 const ITERATIONS: usize = 30;
+const SKETCHED: usize = 12;
 /// First jitter on a diagonal that is not positive definite, its growth, and where it is given up.
 const JITTER: (f64, f64, f64) = (1e-8, 100.0, 1.0);
 
@@ -95,6 +96,13 @@ impl Hyper {
         Self::new(dimensions, &prior.quantiles(dimensions.len(), &mut || 0.5))
     }
 
+    /// The parameters a few steps from the prior's mean toward the most probable ones.
+    pub(super) fn sketch(dimensions: &[Dimension], data: &Observations, prior: &Prior) -> Self {
+        let start = prior.quantiles(dimensions.len(), &mut || 0.5);
+        let found = search(dimensions, data, prior, &[start], SKETCHED);
+        found.unwrap_or_else(|| Self::prior(dimensions, prior))
+    }
+
     /// The most probable parameters given `data`, of two searches: from the prior's mean and from a point drawn by
     /// `uniform`.
     pub(super) fn fit(
@@ -107,18 +115,30 @@ impl Hyper {
         if data.len() < 2 {
             return Self::prior(dimensions, prior);
         }
-        let likelihood = Likelihood::new(dimensions, data, prior);
-        let bounds = |pick: &dyn Fn((f64, f64)) -> f64| {
-            let tail = [pick(LOG_SIGNAL), pick(LOG_NOISE)];
-            std::iter::repeat_n(pick(THETA), count).chain(tail).collect::<Vec<_>>()
-        };
-        let (low, high) = (bounds(&|pair| pair.0), bounds(&|pair| pair.1));
         let starts = [prior.quantiles(count, &mut || 0.5), prior.quantiles(count, uniform)];
-        let searches =
-            starts.iter().filter_map(|start| minimize(&|p| likelihood.evaluate(p), start, &low, &high, ITERATIONS));
-        let best = searches.reduce(|best, other| if other.1 < best.1 { other } else { best });
-        best.map_or_else(|| Self::prior(dimensions, prior), |(parameters, _)| Self::new(dimensions, &parameters))
+        let found = search(dimensions, data, prior, &starts, ITERATIONS);
+        found.unwrap_or_else(|| Self::prior(dimensions, prior))
     }
+}
+
+/// The most probable parameters that are found from `starts`.
+fn search(
+    dimensions: &[Dimension],
+    data: &Observations,
+    prior: &Prior,
+    starts: &[Vec<f64>],
+    iterations: usize,
+) -> Option<Hyper> {
+    let likelihood = Likelihood::new(dimensions, data, prior);
+    let bounds = |pick: &dyn Fn((f64, f64)) -> f64| {
+        let tail = [pick(LOG_SIGNAL), pick(LOG_NOISE)];
+        std::iter::repeat_n(pick(THETA), dimensions.len()).chain(tail).collect::<Vec<_>>()
+    };
+    let (low, high) = (bounds(&|pair| pair.0), bounds(&|pair| pair.1));
+    let searches =
+        starts.iter().filter_map(|start| minimize(&|p| likelihood.evaluate(p), start, &low, &high, iterations));
+    let best = searches.reduce(|best, other| if other.1 < best.1 { other } else { best });
+    best.map(|(parameters, _)| Hyper::new(dimensions, &parameters))
 }
 
 /// The negative logarithm of the posterior density of the parameters, up to a constant.
@@ -269,6 +289,12 @@ impl Posterior {
         self.targets.push(mean);
         // Its weight is zero: y − m is.
         self.alpha.push(0.0);
+    }
+
+    /// What is expected of each observation given the others.
+    pub(super) fn left_out(&self) -> Vec<f64> {
+        let inverse = self.factor.inverse();
+        (0..self.targets.len()).map(|row| self.targets[row] - self.alpha[row] / inverse.row(row)[row]).collect()
     }
 
     /// The sum of the log densities of each observation given the others.

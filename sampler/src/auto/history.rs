@@ -11,6 +11,10 @@ pub(super) struct Row {
     pub(super) number: i64,
     pub(super) params: Params,
     pub(super) point: Vec<f64>,
+    /// All objectives of a trial that has them, smaller is better.
+    pub(super) losses: Vec<f64>,
+    /// How long it took; at least 0.
+    pub(super) seconds: f64,
     pub(super) fate: Fate,
 }
 
@@ -37,7 +41,7 @@ pub(super) enum Blame {
     Other,
 }
 
-/// An objective value, smaller is better.
+/// An objective value, smaller is better; of several the first, until [`super::several`] makes one of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
     pub(super) value: f64,
@@ -51,17 +55,29 @@ pub(super) struct Measured {
 
 impl Row {
     /// What `ended` teaches; `None` for failures without evidence.
-    pub(super) fn of(ended: &Ended, direction: Direction, encoding: &Encoding) -> Option<Self> {
+    pub(super) fn of(ended: &Ended, directions: &[Direction], encoding: &Encoding) -> Option<Self> {
+        let mut losses = Vec::new();
         let fate = match &ended.outcome {
             Outcome::Complete { values, constraints } => {
-                ran(ended, direction, values.first().copied(), constraints, true)
+                if values.len() == directions.len() {
+                    losses =
+                        directions.iter().zip(values).map(|(direction, value)| direction.minimized(*value)).collect();
+                }
+                // One that is as good as failed fails them all.
+                let worst = losses.iter().copied().find(|loss| loss.is_nan() || *loss == f64::INFINITY);
+                ran(ended, worst.or(losses.first().copied()), constraints, true)
             }
-            Outcome::Pruned { value, constraints, .. } => ran(ended, direction, *value, constraints, false),
+            Outcome::Pruned { value, constraints, .. } => {
+                let value = value.zip(directions.first()).map(|(value, direction)| direction.minimized(value));
+                ran(ended, value, constraints, false)
+            }
             Outcome::Failed { kind } if !kind.is_evidence() => return None,
             Outcome::Failed { kind: FailKind::Oom | FailKind::Infeasible } => Fate::Failed(Blame::Memory),
             Outcome::Failed { .. } => Fate::Failed(Blame::Other),
         };
-        Some(Self { number: ended.number.0, params: ended.params.clone(), point: encoding.encode(&ended.params), fate })
+        let seconds = if ended.seconds.is_finite() { ended.seconds.max(0.0) } else { 0.0 };
+        let (params, point) = (ended.params.clone(), encoding.encode(&ended.params));
+        Some(Self { number: ended.number.0, params, point, losses, seconds, fate })
     }
 
     pub(super) fn measured(&self) -> Option<&Measured> {
@@ -102,8 +118,7 @@ impl Row {
     }
 }
 
-fn ran(ended: &Ended, direction: Direction, value: Option<f64>, constraints: &[f64], complete: bool) -> Fate {
-    let minimized = value.map(|value| direction.minimized(value));
+fn ran(ended: &Ended, minimized: Option<f64>, constraints: &[f64], complete: bool) -> Fate {
     // Not a number, or infinitely bad: as good as failed. So is a constraint that is no number.
     let hopeless = minimized.is_some_and(|value| value.is_nan() || value == f64::INFINITY);
     if hopeless || constraints.iter().any(|constraint| constraint.is_nan() || *constraint == f64::INFINITY) {

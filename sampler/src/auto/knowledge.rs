@@ -47,10 +47,18 @@ impl Facts {
         self.ratio().map_or(0.0, |ratio| ((FITS - ratio) / EDGE).clamp(low, high))
     }
 
-    /// Whether this needs at least as much of every device as `other`, and `slack` more of the fullest.
+    /// Whether this needs at least as much of every device as `other`, and `slack` more.
     fn needs_more(&self, other: &Self, slack: f64) -> bool {
         let same = !self.ratios.is_empty() && self.ratios.len() == other.ratios.len();
         same && self.ratios.iter().zip(&other.ratios).all(|(own, other)| *own >= *other + slack)
+    }
+
+    /// Whether this needs at least as much as `other` and `slack` more of the device that `other` fills most: if memory
+    /// was short, then there. What moves from one device to another needs less of the first and still does not fit.
+    fn overfills(&self, other: &Self, slack: f64) -> bool {
+        let fullest = (0..other.ratios.len()).reduce(|a, b| if other.ratios[b] > other.ratios[a] { b } else { a });
+        let same = self.ratios.len() == other.ratios.len();
+        fullest.is_some_and(|device| same && self.ratios[device] >= other.ratios[device] + slack)
     }
 }
 
@@ -93,7 +101,7 @@ impl<'a> Knowledge<'a> {
         let mut pairs = Vec::new();
         for (f, failed) in self.failed.iter().enumerate() {
             for (r, ran) in self.ran.iter().enumerate() {
-                if ran.needs_more(failed, 0.0) {
+                if ran.overfills(failed, 0.0) {
                     let gap = |facts: &Facts| facts.ratio().unwrap_or(0.0);
                     pairs.push((f, r, gap(ran) - gap(failed)));
                 }
@@ -134,9 +142,9 @@ impl<'a> Knowledge<'a> {
         self.rows.iter().any(|facts| !facts.ratios.is_empty())
     }
 
-    /// Whether a configuration needs at least as much as one for which memory was short.
+    /// Whether a configuration needs at least as much as one for which memory was short, of the device that it filled.
     pub(super) fn is_hopeless(&self, facts: &Facts) -> bool {
-        self.failed.iter().any(|failed| facts.needs_more(failed, self.slack))
+        self.failed.iter().any(|failed| facts.overfills(failed, self.slack))
     }
 
     /// Whether memory suffices as far as can be told: a configuration needs no more than one that ran.
@@ -209,6 +217,14 @@ pub(super) fn is_dominated(params: &Params, rows: &[Row]) -> bool {
     rows.iter().filter(short).any(|row| needs_at_least(params, &row.params) && !refuted(row))
 }
 
+/// Whether `params` needs at most as much memory as a row that ran, by the names of settings alone, and nothing that
+/// needs no more was short of it.
+pub(super) fn is_proven(params: &Params, rows: &[Row]) -> bool {
+    let short = |row: &Row| matches!(row.fate, Fate::Failed(Blame::Memory));
+    rows.iter().any(|row| row.has_run() && needs_at_least(&row.params, params))
+        && !rows.iter().any(|row| short(row) && needs_at_least(params, &row.params))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,7 +237,7 @@ mod tests {
 
     fn row(params: Params, ran: bool) -> Row {
         let fate = if ran { Fate::Ran { measured: None, constraints: vec![] } } else { Fate::Failed(Blame::Memory) };
-        Row { number: 0, params, point: vec![], fate }
+        Row { number: 0, params, point: vec![], losses: vec![], seconds: 0.0, fate }
     }
 
     /// The layers over a hundred are the need.
@@ -256,6 +272,25 @@ mod tests {
         assert!(knowledge.is_safe(&facts(90)) && !knowledge.is_safe(&facts(91)));
     }
 
+    /// The layers over a hundred are the need of the card, the others that of the host.
+    struct Split;
+
+    impl Estimate for Split {
+        fn memory_ratios(&self, params: &Params) -> Vec<f64> {
+            let layers = params["n_gpu_layers"].as_f64().unwrap();
+            vec![(150.0 - layers) / 300.0, layers / 100.0]
+        }
+    }
+
+    #[test]
+    fn what_fills_the_card_still_more_is_hopeless_though_it_spares_the_host() {
+        let rows = [row(params(60, "f16", "on"), true), row(params(95, "f16", "on"), false)];
+        let knowledge = Knowledge::new(&Split, Direction::Minimize, &rows);
+        let facts = |layers| knowledge.facts(&params(layers, "f16", "on"));
+        assert!(knowledge.is_hopeless(&facts(140)) && !knowledge.is_hopeless(&facts(94)));
+        assert!(!knowledge.is_safe(&facts(50)) && knowledge.is_safe(&facts(60)));
+    }
+
     #[test]
     fn one_contradiction_is_forgotten_and_two_loosen_the_rule() {
         let mut rows = vec![row(params(90, "f16", "on"), false), row(params(93, "f16", "on"), true)];
@@ -281,6 +316,18 @@ mod tests {
         ] {
             assert_eq!(is_dominated(&params(layers, kv, fa), &failed), expected, "{layers} {kv} {fa}");
         }
+        let mut ran = vec![row(params(20, "q8_0", "on"), true), row(params(30, "q8_0", "on"), false)];
+        for (layers, kv, fa, expected) in [
+            (20, "q8_0", "on", true),
+            (19, "q4_0", "on", true),
+            (21, "q4_0", "on", false),
+            (20, "f16", "on", false),
+            (4, "q4_0", "off", false),
+        ] {
+            assert_eq!(is_proven(&params(layers, kv, fa), &ran), expected, "{layers} {kv} {fa}");
+        }
+        ran.push(row(params(5, "q4_0", "on"), false));
+        assert!(!is_proven(&params(19, "q4_0", "on"), &ran) && is_proven(&params(4, "q4_0", "on"), &ran));
         let refuted = [row(params(20, "q8_0", "on"), false), row(params(25, "q8_0", "on"), true)];
         assert!(!is_dominated(&params(30, "f16", "on"), &refuted));
     }

@@ -3,9 +3,10 @@
 //! One process models the objective, one whether a configuration runs at all, one each measured constraint; the
 //! configuration with the largest expected improvement, weighed by the probability that it is feasible, is suggested.
 //! What it does not do, others do: many trials or parameters go to the tree-structured Parzen estimator, small finite
-//! spaces to grid search, several objectives to NSGA-II.
+//! spaces to grid search.
 
 mod candidates;
+mod cost;
 mod encode;
 mod fits;
 mod gp;
@@ -17,7 +18,9 @@ mod linalg;
 mod models;
 mod objective;
 mod sampler;
+mod several;
 mod start;
 mod transform;
+mod view;
 
 pub(crate) use sampler::Auto;

@@ -2,6 +2,7 @@
 
 use fleetune_core::measurement::median;
 
+use super::cost::Cost;
 use super::fits::Fits;
 use super::gp::{Observations, Posterior, Prior};
 use super::history::Row;
@@ -28,6 +29,7 @@ pub(super) struct Models {
     objective: Option<Objective>,
     feasibility: Option<Feasibility>,
     constraints: Vec<Limit>,
+    cost: Option<Cost>,
 }
 
 /// A configuration that is asked about: its point, and what the estimate says of it.
@@ -48,7 +50,14 @@ struct Limit {
 }
 
 impl Models {
-    pub(super) fn new(rows: &[Row], dimensions: &[Dimension], fits: &Fits, knowledge: Option<&Knowledge<'_>>) -> Self {
+    /// `left`: the share of its time that a search has left, 0 where time does not matter.
+    pub(super) fn new(
+        rows: &[Row],
+        dimensions: &[Dimension],
+        fits: &Fits,
+        knowledge: Option<&Knowledge<'_>>,
+        left: f64,
+    ) -> Self {
         let count = rows.iter().map(|row| row.constraints().len()).max().unwrap_or(0);
         let facts = knowledge.map(Knowledge::rows);
         let memory = facts.filter(|_| knowledge.is_some_and(Knowledge::knows_memory));
@@ -56,6 +65,7 @@ impl Models {
             objective: Objective::new(rows, dimensions, fits, facts),
             feasibility: Feasibility::new(rows, dimensions, fits, memory),
             constraints: (0..count).filter_map(|index| Limit::new(rows, index, dimensions, fits)).collect(),
+            cost: Cost::new(rows, dimensions, fits, left),
         }
     }
 
@@ -68,6 +78,11 @@ impl Models {
         let objective = self.objective.iter_mut().map(|objective| &mut objective.posterior);
         let limits = self.constraints.iter_mut().map(|limit| &mut limit.posterior);
         objective.chain(limits).for_each(|posterior| posterior.fantasize(query.point));
+    }
+
+    /// Whether there are too few values to say what is good.
+    pub(super) fn know_nothing(&self) -> bool {
+        self.objective.is_none()
     }
 
     /// The expected value of a configuration, smaller is better; `None` before there are values.
@@ -86,11 +101,14 @@ impl Models {
     }
 
     /// How promising a configuration is, a logarithm: the improvement expected, times the probability that it is
-    /// feasible. Before there are values: how much would be learned about what runs.
+    /// feasible, over a power of its time where that is scarce. Before there are values: how much would be learned about what runs.
     pub(super) fn score(&self, query: Query<'_>) -> f64 {
         let feasible = self.log_feasible(query);
         match (&self.objective, &self.feasibility) {
-            (Some(objective), _) => feasible + objective.log_gain(query),
+            (Some(objective), _) => {
+                let price = self.cost.as_ref().map_or(0.0, |cost| cost.log_price(query.point));
+                feasible + objective.log_gain(query) - price
+            }
             (None, Some(feasibility)) => {
                 feasible + 0.5 * libm::log(feasibility.posterior.predict(&feasibility.point(query)).1)
             }

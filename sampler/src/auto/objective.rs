@@ -1,18 +1,20 @@
 //! The model of the objective: values alone, or what an estimate does not explain of them.
 
-use super::fits::Fits;
-use super::gp::{Observations, Posterior, Prior};
+use super::fits::{Fits, rows_of_fit, sketched};
+use super::gp::{Hyper, Observations, Posterior, Prior};
 use super::history::{Measured, Row};
 use super::kernel::{Dimension, Points};
 use super::knowledge::Facts;
 use super::models::{LEAST_VALUES, LOG_NOISE, Query};
-use super::transform::{Transformed, pull_in, standardize, transform};
+use super::transform::{SHAPES, Shape, Transformed, pull_in, standardize, transform};
 use crate::numeric::log_improvement;
 
 /// A gain counts from here: a share of the deviation of the values, and of that of their noise.
-const GAIN: (f64, f64) = (0.05, 0.3);
+const GAIN: (f64, f64) = (0.005, 0.1);
 /// Values from which an estimate of the objective is considered.
 const LEAST_FOR_ESTIMATE: usize = 8;
+/// Values from which their shape is chosen by prediction.
+const LEAST_FOR_SHAPE: usize = 8;
 /// How many values the assumption is worth that an estimate is right in proportion, and most of what it may say.
 const TRUST: f64 = 3.0;
 const MOST_SHARE: f64 = 1.2;
@@ -59,9 +61,11 @@ impl Objective {
         }
         let all = (0..count).collect::<Vec<_>>();
         let explained = values.explained(&all, fits);
-        let posterior = match explained {
-            Some(_) => values.posterior(fits, &|chosen| values.unexplained(chosen, true))?,
-            None => values.posterior(fits, &|chosen| values.plain(chosen))?,
+        let shape = if explained.is_some() { None } else { values.shape(fits) };
+        let posterior = if explained.is_some() {
+            values.posterior(fits, &|chosen| values.unexplained(chosen, true))?
+        } else {
+            values.posterior(fits, &|chosen| values.plain(chosen, shape))?
         };
         let mut objective = Self { posterior, explained, target: f64::INFINITY };
         let candidates = values.rows.iter().filter(|(row, _, _)| row.candidate_value().is_some());
@@ -98,10 +102,38 @@ impl Values<'_> {
         Posterior::new(hyper, &observations(&(0..self.rows.len()).collect::<Vec<_>>()))
     }
 
+    fn values(&self, chosen: &[usize]) -> Vec<f64> {
+        chosen.iter().map(|index| self.rows[*index].1.value).collect()
+    }
+
     /// Transformed values.
-    fn plain(&self, chosen: &[usize]) -> Observations {
-        let values = chosen.iter().map(|index| self.rows[*index].1.value).collect::<Vec<_>>();
-        self.observations(chosen, transform(&values))
+    fn plain(&self, chosen: &[usize], shape: Option<Shape>) -> Observations {
+        let values = self.values(chosen);
+        self.observations(chosen, shape.and_then(|shape| shape.of(&values)).unwrap_or_else(|| transform(&values)))
+    }
+
+    /// The shape in which the values of some rows tell best the order of all: the scale on which an objective is smooth
+    /// is not seen from the values, but from how well they can be predicted. `None` while there are few.
+    fn shape(&self, fits: &Fits) -> Option<Shape> {
+        if self.rows.len() < LEAST_FOR_SHAPE {
+            return None;
+        }
+        let rows = rows_of_fit(self.rows.len());
+        let values = self.values(&rows);
+        let known = self.observations(&rows, standardize(values.clone(), vec![1.0; rows.len()]));
+        let chosen = fits.shape(known, || {
+            let prior = Prior::new(self.dimensions.len(), LOG_NOISE);
+            let some = sketched(&rows);
+            let merit = |shape: Shape| {
+                shape.of(&values)?;
+                let hyper = Hyper::sketch(self.dimensions, &self.plain(&some, Some(shape)), &prior);
+                let predicted = Posterior::new(hyper, &self.plain(&rows, Some(shape)))?.left_out();
+                Some((concordance(&values, &predicted), shape))
+            };
+            let best = SHAPES.into_iter().filter_map(merit).reduce(|a, b| if b.0 > a.0 { b } else { a });
+            best.map_or(Shape::Linear, |(_, shape)| shape)
+        });
+        Some(chosen)
     }
 
     /// Standardised logarithms of the values; with `explain` less what the estimate explains.
@@ -173,4 +205,22 @@ impl Values<'_> {
             variance: errors.zip(slopes).map(|(error, slope)| (error * slope * error * slope).min(1.0)).collect(),
         }
     }
+}
+
+/// The share of pairs of `values` that stand in the same order in `predicted`; pairs of which one is the k-th best weigh
+/// 1 / k, since the order of bad values matters little.
+fn concordance(values: &[f64], predicted: &[f64]) -> f64 {
+    let mut order = (0..values.len()).collect::<Vec<_>>();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let (mut right, mut all) = (0.0, 0.0);
+    for (rank, better) in order.iter().enumerate() {
+        let worse = order[rank + 1..].iter().filter(|worse| values[**worse] > values[*better]);
+        let (count, ordered) = worse.fold((0, 0), |(count, ordered), worse| {
+            (count + 1, ordered + usize::from(predicted[*worse] > predicted[*better]))
+        });
+        let weight = 1.0 / (rank + 1) as f64;
+        all += weight * f64::from(count);
+        right += weight * ordered as f64;
+    }
+    if all > 0.0 { right / all } else { 0.0 }
 }

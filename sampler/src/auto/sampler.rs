@@ -1,26 +1,28 @@
 //! The sampler: what it remembers, and how it answers.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
 use fleetune_core::measurement::median;
 use fleetune_core::study::StudyConfig;
-use fleetune_core::{Direction, Params, SearchSpace};
+use fleetune_core::{Direction, Params, SearchSpace, TrialNumber};
 use rand::rngs::ChaCha8Rng;
 
 use super::candidates::Candidates;
 use super::encode::{Candidate, Encoding};
 use super::fits::Fits;
 use super::history::{Row, insert};
-use super::knowledge::{Facts, Knowledge, is_dominated};
+use super::knowledge::Knowledge;
 use super::models::{Models, Query};
+use super::several::scalarized;
 use super::start::Start;
+use super::view::{Choice, View, effective};
 use crate::draw;
 use crate::grid::Grid;
 use crate::rng::{below, unit};
-use crate::seam::{Ask, Event, Sampler, SpaceExhausted};
+use crate::seam::{Ask, Estimate, Event, Sampler, SpaceExhausted};
 use crate::tpe::{Tpe, TpeOptions};
-use crate::tried::{Key, Tried};
+use crate::tried::Tried;
 
 /// Beyond so many rows or axes the tree-structured Parzen estimator takes over: the time for an answer grows with the
 /// cube of the rows, and distances in many dimensions say little.
@@ -41,13 +43,16 @@ const TOP: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Auto {
     space: SearchSpace,
-    direction: Direction,
+    directions: Vec<Direction>,
     encoding: Encoding,
     start: Start,
     /// Whether parameters are settings of an engine.
     named: bool,
     rows: Vec<Row>,
     tried: Tried,
+    /// Milliseconds that trials may take together, where that is limited, and those that they took.
+    time: Option<u64>,
+    spent: u64,
     fits: Fits,
     /// Takes over when there are many trials or parameters, or nothing new is left.
     tpe: Tpe,
@@ -56,38 +61,55 @@ pub(crate) struct Auto {
 }
 
 impl Auto {
-    /// The sampler of a study on `space` for one objective.
-    pub(crate) fn new(space: &SearchSpace, direction: Direction, config: &StudyConfig) -> Self {
+    /// The sampler of a study on `space`.
+    pub(crate) fn new(space: &SearchSpace, config: &StudyConfig) -> Self {
         let (planned, seed) = (config.planned_trials, config.seed);
         let encoding = Encoding::new(space);
         let axes = encoding.axes().len();
         let whole = planned.zip(space.cardinality()).is_some_and(|(trials, count)| count <= u64::from(trials));
         Self {
             space: space.clone(),
-            direction,
+            directions: config.directions.clone(),
             start: Start::new(axes, planned, seed),
             encoding,
             named: config.benchmark.is_some(),
             rows: Vec::new(),
             tried: Tried::new(space),
+            time: config.budget.seconds.map(milliseconds),
+            spent: 0,
             fits: Fits::new(seed),
-            tpe: Tpe::new(space, &[direction], TpeOptions::default()),
+            tpe: Tpe::new(space, &config.directions, TpeOptions::default()),
             grid: whole.then(|| Grid::new(space, seed).ok()).flatten(),
         }
     }
 
     fn view<'a>(&'a self, ask: &'a Ask<'a>) -> View<'a> {
-        let effective = |params: &Params| Some(self.tried.key(&ask.estimate?.effective(params)?));
-        let running = ask.running.iter().map(|trial| &trial.params);
+        let known = ask.running.iter().map(|trial| &trial.params).chain(self.rows.iter().map(|row| &row.params));
+        let known = known.filter_map(|params| effective(ask, params)).map(|params| self.tried.key(&params)).collect();
+        let mut rows = Cow::Borrowed(self.rows.as_slice());
+        if ask.estimate.is_some() {
+            for row in rows.to_mut() {
+                if let Some(effective) = effective(ask, &row.params) {
+                    row.point = self.encoding.encode(&effective);
+                }
+            }
+        }
         View {
             ask,
+            encoding: &self.encoding,
             tried: &self.tried,
             busy: self.tried.keys_of(ask.running),
-            knowledge: ask.estimate.map(|estimate| Knowledge::new(estimate, self.direction, &self.rows)),
-            effective: self.rows.iter().map(|row| &row.params).chain(running).filter_map(effective).collect(),
-            rows: &self.rows,
+            knowledge: ask.estimate.map(|estimate| Knowledge::new(estimate, self.directions[0], &rows)),
+            effective: known,
+            rows,
             named: self.named,
         }
+    }
+
+    fn models(&self, rows: &[Row], view: &View<'_>) -> Models {
+        // What a search may take was spent, by and by.
+        let left = self.time.map_or(0.0, |time| 1.0 - self.spent as f64 / time.max(1) as f64);
+        Models::new(rows, &self.encoding.dimensions(), &self.fits, view.knowledge.as_ref(), left)
     }
 
     fn is_beyond(&self) -> bool {
@@ -98,8 +120,8 @@ impl Auto {
     fn starting(&self, view: &View<'_>, rng: &mut ChaCha8Rng) -> Result<Option<Params>, SpaceExhausted> {
         let (ask, encoding) = (view.ask, &self.encoding);
         let accept = &|candidate: &Candidate| view.accepts(&candidate.params);
-        let running = ask.running.iter().map(|trial| encoding.encode(&trial.params));
-        let seen = self.rows.iter().map(|row| row.point.clone()).chain(running).collect::<Vec<_>>();
+        let running = ask.running.iter().map(|trial| view.point(&trial.params));
+        let seen = view.rows.iter().map(|row| row.point.clone()).chain(running).collect::<Vec<_>>();
         let knowledge = view.knowledge.as_ref();
         let found = knowledge
             .and_then(|knowledge| Start::plausible(ask, encoding, accept, knowledge, &seen, rng))
@@ -113,11 +135,13 @@ impl Auto {
     /// The answer of the models; `None` when nothing is left to try.
     fn modelled(&self, view: &View<'_>, rng: &mut ChaCha8Rng) -> Option<Params> {
         let ask = view.ask;
-        let mut models = Models::new(&self.rows, &self.encoding.dimensions(), &self.fits, view.knowledge.as_ref());
-        let ranked = self.ranked(&models, view);
+        let weighed = (self.directions.len() > 1).then(|| scalarized(&view.rows, rng));
+        let rows = weighed.as_deref().unwrap_or(&view.rows);
+        let mut models = self.models(rows, view);
+        let ranked = ranked(rows, &models, view);
         for trial in ask.running {
             let facts = view.facts(&trial.params);
-            let point = self.encoding.encode(&trial.params);
+            let point = view.point(&trial.params);
             models.fantasize(Query { point: &point, facts: facts.as_ref(), safe: false });
         }
         let points = ranked.iter().map(|row| row.point.as_slice()).collect::<Vec<_>>();
@@ -127,12 +151,18 @@ impl Auto {
             let top = points.len().min(TOP) as u64;
             let around = if unit(rng) < AROUND_BEST { 0 } else { below(rng, top.max(1)) };
             let corners = points.get(around as usize).map(|base| source.corners(base, rng)).unwrap_or_default();
-            corner = best_of(&models, view, corners);
+            corner = view.best_of(&models, corners);
         }
-        let best = best_of(&models, view, source.draw(rng)).or_else(|| {
+        let best = if models.know_nothing() {
+            view.first_of(&models, source.few(rng))
+        } else {
+            let drawn = source.draw(rng);
+            view.climbed(&models, &source, drawn, rng)
+        };
+        let best = best.or_else(|| {
             let accept = &mut |params: &Params| view.accepts(params);
             let (found, _) = draw::search(&self.space, ask.fixed, rng, true, COLLECTED, accept);
-            best_of(&models, view, found.into_iter().map(|params| self.encoding.candidate(params)).collect())
+            view.best_of(&models, found.into_iter().map(|params| self.encoding.candidate(params)).collect())
         });
         let worth = |corner: &Choice| {
             best.as_ref().is_none_or(|best| corner.hopeful >= best.hopeful && corner.score > best.score - CORNER_COST)
@@ -140,21 +170,11 @@ impl Auto {
         corner.filter(worth).or(best).map(|choice| choice.params)
     }
 
-    /// Feasible rows, the best by the models first; where they say nothing, by value.
-    fn ranked(&self, models: &Models, view: &View<'_>) -> Vec<&Row> {
-        let merit = |(index, row): (usize, &Row)| {
-            let facts = view.knowledge.as_ref().map(|knowledge| &knowledge.rows()[index]);
-            let mean = models.mean(Query { point: &row.point, facts, safe: false });
-            mean.or_else(|| row.measured().map(|measured| measured.value)).unwrap_or(f64::INFINITY)
-        };
-        let feasible = self.rows.iter().enumerate().filter(|(_, row)| row.is_feasible());
-        let mut merits = feasible.map(|(index, row)| (merit((index, row)), row)).collect::<Vec<_>>();
-        merits.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.number.cmp(&b.1.number)));
-        merits.into_iter().map(|(_, row)| row).collect()
-    }
-
     /// Whether the last trials gained next to nothing.
     fn is_stale(&self) -> bool {
+        if self.directions.len() > 1 {
+            return false;
+        }
         let values = self.rows.iter().map(Row::candidate_value).collect::<Vec<_>>();
         let Some(before) = values.len().checked_sub(STALE_TRIALS).filter(|before| *before >= self.start.trials) else {
             return false;
@@ -168,68 +188,21 @@ impl Auto {
     }
 }
 
-/// A question in the light of what was tried and what is known.
-struct View<'a> {
-    ask: &'a Ask<'a>,
-    tried: &'a Tried,
-    busy: HashSet<Key>,
-    knowledge: Option<Knowledge<'a>>,
-    /// What an engine makes of the configurations that were tried or run, where that is known.
-    effective: HashSet<Key>,
-    rows: &'a [Row],
-    /// Whether the names of settings say what needs memory.
-    named: bool,
+/// Feasible rows, the best by the models first; where they say nothing, by value.
+fn ranked<'a>(rows: &'a [Row], models: &Models, view: &View<'_>) -> Vec<&'a Row> {
+    let merit = |(index, row): (usize, &Row)| {
+        let facts = view.knowledge.as_ref().map(|knowledge| &knowledge.rows()[index]);
+        let mean = models.mean(Query { point: &row.point, facts, safe: false });
+        mean.or_else(|| row.measured().map(|measured| measured.value)).unwrap_or(f64::INFINITY)
+    };
+    let feasible = rows.iter().enumerate().filter(|(_, row)| row.is_feasible());
+    let mut merits = feasible.map(|(index, row)| (merit((index, row)), row)).collect::<Vec<_>>();
+    merits.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then(a.1.number.cmp(&b.1.number)));
+    merits.into_iter().map(|(_, row)| row).collect()
 }
 
-impl View<'_> {
-    /// Whether a configuration was not tried and does not run, under its own name or another.
-    fn accepts(&self, params: &Params) -> bool {
-        if self.tried.contains(params, &self.busy) {
-            return false;
-        }
-        let effective = || self.ask.estimate.and_then(|estimate| estimate.effective(params));
-        self.effective.is_empty() || effective().is_none_or(|params| !self.effective.contains(&self.tried.key(&params)))
-    }
-
-    fn facts(&self, params: &Params) -> Option<Facts> {
-        self.knowledge.as_ref().map(|knowledge| knowledge.facts(params))
-    }
-
-    /// Whether memory was short for something that needs no more.
-    fn is_hopeless(&self, params: &Params, facts: Option<&Facts>) -> bool {
-        let known = self.knowledge.as_ref().zip(facts).is_some_and(|(knowledge, facts)| knowledge.is_hopeless(facts));
-        known || (self.named && is_dominated(params, self.rows))
-    }
-}
-
-/// A candidate that was chosen.
-struct Choice {
-    /// Whether nothing that needs no more memory failed for it.
-    hopeful: bool,
-    score: f64,
-    params: Params,
-}
-
-/// The new candidate with the highest score, the first on ties; hopeless ones only among their like.
-fn best_of(models: &Models, view: &View<'_>, candidates: Vec<Candidate>) -> Option<Choice> {
-    let mut best = None::<Choice>;
-    for Candidate { params, point } in candidates {
-        if !view.accepts(&params) {
-            continue;
-        }
-        let facts = view.facts(&params);
-        let hopeful = !view.is_hopeless(&params, facts.as_ref());
-        if !hopeful && best.as_ref().is_some_and(|best| best.hopeful) {
-            continue;
-        }
-        let known = view.knowledge.as_ref().zip(facts.as_ref());
-        let safe = known.is_some_and(|(knowledge, facts)| knowledge.is_safe(facts));
-        let score = models.score(Query { point: &point, facts: facts.as_ref(), safe });
-        if best.as_ref().is_none_or(|best| (hopeful, score) > (best.hopeful, best.score)) {
-            best = Some(Choice { hopeful, score, params });
-        }
-    }
-    best
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds.max(0.0) * 1e3) as u64
 }
 
 impl Sampler for Auto {
@@ -240,9 +213,10 @@ impl Sampler for Auto {
         }
         let Event::Ended(ended) = event else { return };
         self.tried.insert(&ended.params);
+        self.spent = self.spent.saturating_add(milliseconds(ended.seconds));
         // Beyond, rows are not read any more.
         if !self.is_beyond()
-            && let Some(row) = Row::of(ended, self.direction, &self.encoding)
+            && let Some(row) = Row::of(ended, &self.directions, &self.encoding)
         {
             insert(&mut self.rows, row);
         }
@@ -266,6 +240,22 @@ impl Sampler for Auto {
             self.modelled(&view, rng)
         };
         // Nothing new is left: it repeats the best, or says why there is nothing at all.
-        suggestion.map_or_else(|| self.tpe.suggest(ask, rng), Ok)
+        match suggestion {
+            Some(params) => Ok(view.plainly(params, &self.space)),
+            None => self.tpe.suggest(ask, rng),
+        }
+    }
+
+    fn ranking(&self, estimate: Option<&dyn Estimate>) -> Vec<TrialNumber> {
+        // Values that clients tell may be exact; measured ones are not.
+        if !self.named || self.directions.len() != 1 || self.is_beyond() {
+            return Vec::new();
+        }
+        let (number, fixed) = (TrialNumber(0), Params::new());
+        let ask = Ask { number, fixed: &fixed, running: &[], estimate };
+        let view = self.view(&ask);
+        let models = self.models(&view.rows, &view);
+        let best = ranked(&view.rows, &models, &view).into_iter().filter(|row| row.candidate_value().is_some());
+        best.map(|row| TrialNumber(row.number)).collect()
     }
 }

@@ -12,32 +12,62 @@ pub(super) struct Transformed {
     pub(super) slopes: Vec<f64>,
 }
 
-/// Transforms finite values, monotone: of three shapes the one that is nearest to a normal distribution.
+/// A monotone shape that values are brought into; y above the best in units of (median − best).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shape {
+    /// As they are.
+    Linear,
+    /// log(share + y): the smaller the share, the more do the values next to the best differ.
+    Log(f64),
+    /// The logarithm of the values themselves, where all have one sign.
+    LogSize,
+}
+
+/// The shapes among which is chosen, the plainest first.
+pub(super) const SHAPES: [Shape; 5] =
+    [Shape::Linear, Shape::Log(1.0), Shape::LogSize, Shape::Log(0.1), Shape::Log(0.01)];
+/// Those that are told apart by values alone.
+const PLAIN: usize = 3;
+
+impl Shape {
+    /// The transformed finite values, the bad tail pulled in; `None` where they cannot be brought into the shape.
+    pub(super) fn of(self, values: &[f64]) -> Option<Transformed> {
+        let (values, slopes) = self.raw(values)?;
+        let (values, slopes) = pull_in(values, slopes);
+        Some(standardize(values, slopes))
+    }
+
+    fn raw(self, values: &[f64]) -> Option<(Vec<f64>, Vec<f64>)> {
+        let best = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let spread = median(values).unwrap_or(best) - best;
+        if values.len() < 4 || !(spread.is_finite() && spread > 0.0) {
+            return None;
+        }
+        Some(match self {
+            Self::Linear => shape(values, |y| ((y - best) / spread, 1.0 / spread)),
+            Self::Log(share) => shape(values, |y| {
+                let z = (y - best) / spread;
+                (libm::log(share + z), 1.0 / (spread * (share + z)))
+            }),
+            Self::LogSize => {
+                let least = values.iter().fold(f64::INFINITY, |least, y| least.min(y.abs()));
+                let one_sign = values.iter().all(|y| *y > 0.0) || values.iter().all(|y| *y < 0.0);
+                if !one_sign || least == 0.0 {
+                    return None;
+                }
+                // Falling in |y| where all are negative.
+                shape(values, |y| (libm::log(y.abs()) * y.signum(), 1.0 / y.abs()))
+            }
+        })
+    }
+}
+
+/// Transforms finite values: of three shapes into the one that is nearest to a normal distribution.
 pub(super) fn transform(values: &[f64]) -> Transformed {
-    let best = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let spread = median(values).unwrap_or(best) - best;
-    if values.len() < 4 || !(spread.is_finite() && spread > 0.0) {
-        return standardize(values.to_vec(), vec![1.0; values.len()]);
-    }
-    let middle = best + spread;
-    let mut shapes = vec![
-        shape(values, |y| ((y - middle) / spread, 1.0 / spread)),
-        shape(values, |y| {
-            let z = (y - best) / spread;
-            (libm::log1p(z), 1.0 / (spread * (1.0 + z)))
-        }),
-    ];
-    let least = values.iter().fold(f64::INFINITY, |least, y| least.min(y.abs()));
-    let one_sign = values.iter().all(|y| *y > 0.0) || values.iter().all(|y| *y < 0.0);
-    if one_sign && least > 0.0 {
-        // Falling in |y| where all are negative.
-        shapes.push(shape(values, |y| (libm::log(y.abs()) * y.signum(), 1.0 / y.abs())));
-    }
-    let score = |(z, _): &(Vec<f64>, Vec<f64>)| abnormality(z);
-    let best = shapes.into_iter().reduce(|best, other| if score(&other) < score(&best) { other } else { best });
-    let (values, slopes) = best.unwrap_or_default();
-    let (values, slopes) = pull_in(values, slopes);
-    standardize(values, slopes)
+    let abnormal = |shape: &Shape| Some((abnormality(&shape.raw(values)?.0), *shape));
+    let nearest = SHAPES[..PLAIN].iter().filter_map(abnormal).reduce(|a, b| if b.0 < a.0 { b } else { a });
+    let found = nearest.and_then(|(_, shape)| shape.of(values));
+    found.unwrap_or_else(|| standardize(values.to_vec(), vec![1.0; values.len()]))
 }
 
 /// Limits the bad tail, where slopes become 0.
@@ -96,7 +126,16 @@ mod tests {
     use super::*;
 
     fn check(values: &[f64]) -> Vec<f64> {
-        let Transformed { values: z, slopes } = transform(values);
+        for shape in SHAPES {
+            if let Some(transformed) = shape.of(values) {
+                keeps_order(values, transformed);
+            }
+        }
+        keeps_order(values, transform(values))
+    }
+
+    fn keeps_order(values: &[f64], transformed: Transformed) -> Vec<f64> {
+        let Transformed { values: z, slopes } = transformed;
         assert!(z.iter().chain(&slopes).all(|z| z.is_finite()), "{z:?} {slopes:?}");
         for (a, za) in values.iter().zip(&z) {
             for (b, zb) in values.iter().zip(&z) {

@@ -3,8 +3,8 @@
 //! Score: 0 is the median feasible random configuration, 1 the optimum; on smooth functions in logarithms.
 
 use fleetune_core::measurement::median;
-use fleetune_core::study::{Budget, PrunerConfig, SamplerConfig, StudyConfig};
-use fleetune_core::{Direction, FailKind, Params, SearchSpace, TrialNumber, Turn, Value};
+use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::{Direction, FailKind, Objective, Params, SearchSpace, TrialNumber, Turn, Value, Workload};
 use fleetune_sampler::{Ask, Ended, Estimate, Event, Outcome, Running, build, trial_rng};
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
@@ -18,11 +18,37 @@ pub struct Problem {
     pub space: String,
     /// Whether regrets are compared in logarithms.
     pub log: bool,
-    /// Relative standard deviation of what is measured.
-    pub noise: f64,
+    /// What measuring adds.
+    pub noise: Noise,
     pub function: Box<dyn Fn(&Params) -> Answer>,
     /// The least feasible value.
     pub optimum: f64,
+}
+
+/// How a measured value differs from the true one.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise {
+    /// Not at all.
+    None,
+    /// Normal, with this relative deviation.
+    Relative(f64),
+    /// A factor whose logarithm is normal with this deviation.
+    LogNormal(f64),
+    /// A share of the values is worse by a factor as of a Cauchy variable.
+    Outliers { share: f64 },
+}
+
+impl Noise {
+    pub fn measured(self, value: f64, rng: &mut ChaCha8Rng) -> f64 {
+        match self {
+            Self::Relative(deviation) => value * (1.0 + deviation * normal(rng)),
+            Self::LogNormal(deviation) => value * (deviation * normal(rng)).exp(),
+            Self::Outliers { share } if unit(rng) < share => {
+                value * (1.0 + (normal(rng) / normal(rng).abs().max(1e-9)).abs())
+            }
+            Self::None | Self::Outliers { .. } => value,
+        }
+    }
 }
 
 pub fn number(params: &Params, name: &str) -> f64 {
@@ -49,7 +75,7 @@ fn floats(names: &[&str]) -> String {
 
 const AXES: [&str; 5] = ["x0", "x1", "x2", "x3", "x4"];
 
-fn smooth(name: &'static str, noise: f64, function: impl Fn(&[f64]) -> f64 + 'static) -> Problem {
+fn smooth(name: &'static str, noise: Noise, function: impl Fn(&[f64]) -> f64 + 'static) -> Problem {
     let of = move |params: &Params| {
         let x = AXES.map(|axis| number(params, axis));
         Ok((function(&x), None))
@@ -57,16 +83,16 @@ fn smooth(name: &'static str, noise: f64, function: impl Fn(&[f64]) -> f64 + 'st
     Problem { name, space: floats(&AXES), log: true, noise, function: Box::new(of), optimum: 1.0 }
 }
 
-fn rng(name: &str, instance: u64) -> ChaCha8Rng {
+pub fn rng(name: &str, instance: u64) -> ChaCha8Rng {
     trial_rng(instance, TrialNumber(0), &[name])
 }
 
-fn shift(rng: &mut ChaCha8Rng, range: f64) -> [f64; 5] {
+pub fn shift(rng: &mut ChaCha8Rng, range: f64) -> [f64; 5] {
     std::array::from_fn(|_| (2.0 * unit(rng) - 1.0) * range)
 }
 
 /// A random rotation by Gram and Schmidt.
-fn rotation(rng: &mut ChaCha8Rng) -> [[f64; 5]; 5] {
+pub fn rotation(rng: &mut ChaCha8Rng) -> [[f64; 5]; 5] {
     let mut rows = [[0.0; 5]; 5];
     for index in 0..5 {
         let mut row: [f64; 5] = std::array::from_fn(|_| normal(rng));
@@ -80,7 +106,7 @@ fn rotation(rng: &mut ChaCha8Rng) -> [[f64; 5]; 5] {
     rows
 }
 
-fn rotate(rows: &[[f64; 5]; 5], x: &[f64]) -> [f64; 5] {
+pub fn rotate(rows: &[[f64; 5]; 5], x: &[f64]) -> [f64; 5] {
     rows.map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
 }
 
@@ -104,13 +130,13 @@ pub fn problems(instance: u64) -> Vec<Problem> {
 
 fn sphere(instance: u64) -> Problem {
     let centre = shift(&mut rng("sphere", instance), 4.0);
-    smooth("sphere", 0.0, move |x| 1.0 + x.iter().zip(&centre).map(|(x, c)| (x - c) * (x - c)).sum::<f64>())
+    smooth("sphere", Noise::None, move |x| 1.0 + x.iter().zip(&centre).map(|(x, c)| (x - c) * (x - c)).sum::<f64>())
 }
 
 fn ellipsoid(instance: u64) -> Problem {
     let mut rng = rng("ellipsoid", instance);
     let (centre, rows) = (shift(&mut rng, 4.0), rotation(&mut rng));
-    smooth("ellipsoid", 0.0, move |x| {
+    smooth("ellipsoid", Noise::None, move |x| {
         let gap = x.iter().zip(&centre).map(|(x, c)| x - c).collect::<Vec<_>>();
         1.0 + rotate(&rows, &gap).iter().enumerate().map(|(k, z)| 10_f64.powi(k as i32) * z * z).sum::<f64>()
     })
@@ -118,7 +144,7 @@ fn ellipsoid(instance: u64) -> Problem {
 
 fn rosenbrock(instance: u64) -> Problem {
     let centre = shift(&mut rng("rosenbrock", instance), 3.0);
-    smooth("rosenbrock", 0.0, move |x| {
+    smooth("rosenbrock", Noise::None, move |x| {
         let z = x.iter().zip(&centre).map(|(x, c)| x - c + 1.0).collect::<Vec<_>>();
         let term = |pair: &[f64]| 100.0 * (pair[0] * pair[0] - pair[1]).powi(2) + (pair[0] - 1.0).powi(2);
         1.0 + z.windows(2).map(term).sum::<f64>()
@@ -127,7 +153,7 @@ fn rosenbrock(instance: u64) -> Problem {
 
 fn rastrigin(instance: u64) -> Problem {
     let centre = shift(&mut rng("rastrigin", instance), 4.0);
-    smooth("rastrigin", 0.0, move |x| {
+    smooth("rastrigin", Noise::None, move |x| {
         let term = |(x, c): (&f64, &f64)| {
             let z = x - c;
             z * z + 10.0 - 10.0 * (std::f64::consts::TAU * z).cos()
@@ -138,7 +164,7 @@ fn rastrigin(instance: u64) -> Problem {
 
 fn noisy(instance: u64) -> Problem {
     let centre = shift(&mut rng("noisy", instance), 4.0);
-    let mut problem = smooth("noisy-ridge", 0.05, move |x| {
+    let mut problem = smooth("noisy-ridge", Noise::Relative(0.05), move |x| {
         let z = x.iter().zip(&centre).map(|(x, c)| x - c).collect::<Vec<_>>();
         5.0 + z[0] * z[0] + 10.0 * z[1..].iter().map(|z| z * z).sum::<f64>().sqrt()
     });
@@ -163,7 +189,7 @@ fn mixed_integers(instance: u64) -> Problem {
         });
         Ok((1.0 + terms.sum::<f64>() + 50.0 * (number(params, "x") - centre).powi(2), None))
     };
-    Problem { name: "mixed-integers", space, log: true, noise: 0.0, function: Box::new(function), optimum: 1.0 }
+    Problem { name: "mixed-integers", space, log: true, noise: Noise::None, function: Box::new(function), optimum: 1.0 }
 }
 
 fn branin(instance: u64) -> Problem {
@@ -186,7 +212,7 @@ fn branin(instance: u64) -> Problem {
         name: "branin",
         space: space.to_owned(),
         log: false,
-        noise: 0.01,
+        noise: Noise::Relative(0.01),
         function: Box::new(function),
         optimum: 0.0,
     }
@@ -208,7 +234,7 @@ fn switches(instance: u64) -> Problem {
         let bits = (0..8).fold(0, |bits, k| bits | u32::from(is(params, &format!("s{k}"), "on")) << k);
         Ok((value(bits) + 4.0 * (number(params, "x") - centre).powi(2), None))
     };
-    Problem { name: "switches", space, log: false, noise: 0.01, function: Box::new(function), optimum }
+    Problem { name: "switches", space, log: false, noise: Noise::Relative(0.01), function: Box::new(function), optimum }
 }
 
 /// Three levels of conditions; one branch fails where it is greedy.
@@ -240,7 +266,7 @@ fn tree(instance: u64) -> Problem {
         name: "tree",
         space: space.to_owned(),
         log: false,
-        noise: 0.0,
+        noise: Noise::None,
         function: Box::new(function),
         optimum: 1.0,
     }
@@ -277,7 +303,14 @@ fn walls(instance: u64) -> Problem {
         Ok((3.0 - x.iter().sum::<f64>() + if is(params, "mode", "slow") { 0.7 } else { 0.0 }, None))
     };
     let optimum = 3.0 - gain;
-    Problem { name: "walls", space: space.to_owned(), log: false, noise: 0.0, function: Box::new(function), optimum }
+    Problem {
+        name: "walls",
+        space: space.to_owned(),
+        log: false,
+        noise: Noise::None,
+        function: Box::new(function),
+        optimum,
+    }
 }
 
 /// A measured constraint that cuts off the unconstrained optimum.
@@ -292,7 +325,7 @@ fn constrained(instance: u64) -> Problem {
         Ok((value, Some(x.iter().map(|x| x * x).sum::<f64>() - radius * radius)))
     };
     let optimum = (0.4 * length).powi(2);
-    Problem { name: "constrained", space, log: false, noise: 0.0, function: Box::new(function), optimum }
+    Problem { name: "constrained", space, log: false, noise: Noise::None, function: Box::new(function), optimum }
 }
 
 /// A machine: memory of one device, and speeds.
@@ -405,7 +438,7 @@ pub fn llama(name: &'static str, instance: u64, noise: f64) -> Problem {
             }
         }
     }
-    Problem { name, space, log: false, noise, function: Box::new(function), optimum }
+    Problem { name, space, log: false, noise: Noise::Relative(noise), function: Box::new(function), optimum }
 }
 
 /// What is predicted of a machine: right up to a factor, or shuffled into nonsense.
@@ -452,8 +485,33 @@ pub struct Search<'a> {
     pub estimate: Option<&'a dyn Estimate>,
 }
 
-/// The scores after each of `marks` trials, and how many trials failed.
-pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64) -> (Vec<f64>, usize) {
+/// What a search came to.
+pub struct Scored {
+    /// The scores of its answers after each mark.
+    pub scores: Vec<f64>,
+    /// The same if the answer were the trial with the least value.
+    pub by_value: Vec<f64>,
+    /// Trials that failed.
+    pub failed: usize,
+}
+
+/// A study of measurements.
+pub fn benchmark() -> Benchmark {
+    Benchmark {
+        model: "m".to_owned(),
+        executor: "llama-cpp".to_owned(),
+        workload: Workload::default(),
+        objective: Objective::Ttft,
+        fixed: Params::new(),
+        timeout_s: 300.0,
+        allow_wsl_unsafe: false,
+        confirm: false,
+        prior: true,
+    }
+}
+
+/// The scores after each of `marks` trials.
+pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64) -> Scored {
     let space = SearchSpace::from_toml(&problem.space).unwrap();
     let config = |sampler| StudyConfig {
         directions: vec![Direction::Minimize],
@@ -463,12 +521,16 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
         budget: Budget { trials: Some(search.trials as u32), ..Budget::default() },
         planned_trials: Some(search.trials as u32),
         seed,
-        benchmark: None,
+        // Settings of an engine have names that say something.
+        benchmark: problem.space.contains("n_gpu_layers").then(benchmark),
     };
     let mut sampler = build(&config(search.sampler.clone())).unwrap();
     let mut noise = trial_rng(seed, TrialNumber(1), &["noise"]);
     let (mut best, mut failed) = (f64::INFINITY, 0);
-    let mut bests = Vec::new();
+    let (mut bests, mut answers) = (Vec::new(), Vec::new());
+    // True and measured value of what looks best; true values by trial.
+    let mut looks = (f64::INFINITY, f64::INFINITY);
+    let mut known = vec![f64::INFINITY; search.trials];
     let mut running = Vec::<Running>::new();
     for turn in 0..search.trials {
         let number = TrialNumber(turn as i64);
@@ -484,10 +546,12 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
         for trial in running.drain(..) {
             let outcome = match (problem.function)(&trial.params) {
                 Ok((value, constraint)) => {
-                    if constraint.is_none_or(|constraint| constraint <= 0.0) {
-                        best = best.min(value);
+                    let measured = problem.noise.measured(value, &mut noise);
+                    known[trial.number.0 as usize] = value;
+                    if constraint.is_none_or(|constraint| constraint <= 0.0) && measured < looks.1 {
+                        looks = (value, measured);
                     }
-                    let measured = value * (1.0 + problem.noise * normal(&mut noise));
+                    best = looks.0;
                     Outcome::Complete { values: vec![measured], constraints: constraint.into_iter().collect() }
                 }
                 Err(kind) => {
@@ -506,11 +570,15 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
             }));
         }
         bests.push(best);
+        if marks.contains(&bests.len()) {
+            let answer = sampler.ranking(search.estimate).first().map_or(best, |answer| known[answer.0 as usize]);
+            answers.push(answer);
+        }
     }
     let usual = usual(problem, &space, &config(SamplerConfig::Random));
     let floor = 1e-4 * (usual - problem.optimum);
-    let score = |mark: &usize| {
-        let best = bests[mark - 1].min(usual);
+    let score = |best: f64| {
+        let best = best.min(usual);
         if problem.log {
             let gap = |value: f64| ((value - problem.optimum).max(0.0) + floor).ln();
             (gap(usual) - gap(best)) / (gap(usual) - gap(problem.optimum))
@@ -518,7 +586,8 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
             (usual - best) / (usual - problem.optimum)
         }
     };
-    (marks.iter().map(score).collect(), failed)
+    let by_value = marks.iter().map(|mark| score(bests[mark - 1])).collect();
+    Scored { scores: answers.into_iter().map(score).collect(), by_value, failed }
 }
 
 /// The median of feasible random configurations.
@@ -532,5 +601,5 @@ fn usual(problem: &Problem, space: &SearchSpace, config: &StudyConfig) -> f64 {
         let (value, constraint) = (problem.function)(&params).ok()?;
         constraint.is_none_or(|constraint| constraint <= 0.0).then_some(value)
     };
-    median(&(0..400).filter_map(draw).collect::<Vec<_>>()).unwrap()
+    median(&(0..20_000).filter_map(draw).take(400).collect::<Vec<_>>()).unwrap()
 }
