@@ -53,8 +53,7 @@ impl Engine {
             let mut live = desk.live().lock().await;
             live.catch_up().await?;
             let history = live.history();
-            let direction = live.record().config.directions[0];
-            let ranked = comparison::ranking(history, direction);
+            let ranked = comparison::ranking(&live);
             let baseline = comparison::baseline(history, &ranked);
             (ranked, baseline)
         };

@@ -2,6 +2,8 @@
 //!
 //! The statistics are the sampler crate's; here are the candidates, the stored rounds and the next one.
 
+use std::collections::BTreeSet;
+
 use fleetune_core::study::Pin;
 use fleetune_core::{Direction, FailKind, JobId, LeaseToken, Params, StudyState, TrialNumber};
 use fleetune_sampler::confirmation::{self, Next, Plan, Verdict};
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::engine::Engine;
 use super::error::EngineError;
 use super::history::History;
-use crate::storage::{JobRecord, Origin, StudyRecord};
+use super::live::LiveStudy;
+use crate::storage::{JobRecord, Origin};
 
 /// Challengers that enter the choosing rounds.
 const CHALLENGERS: usize = 4;
@@ -65,11 +68,22 @@ pub struct NextRound {
     pub cells_left: u32,
 }
 
-/// Complete, feasible trials, best first; of equals the earlier first.
-pub fn ranking(history: &History, direction: Direction) -> Vec<TrialNumber> {
-    let mut feasible: Vec<(TrialNumber, f64)> = history.feasible().collect();
+/// Complete, feasible trials, best first: as the sampler sees them through the noise, else by value, of equals the
+/// earlier first.
+pub fn ranking(live: &LiveStudy) -> Vec<TrialNumber> {
+    let direction = live.record().config.directions[0];
+    let mut feasible: Vec<(TrialNumber, f64)> = live.history().feasible().collect();
     feasible.sort_by(|a, b| direction.minimized(a.1).total_cmp(&direction.minimized(b.1)).then(a.0.cmp(&b.0)));
-    feasible.into_iter().map(|(number, _)| number).collect()
+    let by_value = feasible.into_iter().map(|(number, _)| number);
+    let mut ranked = live.expected();
+    if ranked.is_empty() {
+        return by_value.collect();
+    }
+    // What the sampler does not look at comes behind.
+    let mut left: BTreeSet<TrialNumber> = by_value.clone().collect();
+    ranked.retain(|number| left.remove(number));
+    ranked.extend(by_value.filter(|number| left.contains(number)));
+    ranked
 }
 
 /// What the others must beat: of the `ranked` trials the machine's default, else the engine's own proposal.
@@ -78,11 +92,12 @@ pub fn baseline(history: &History, ranked: &[TrialNumber]) -> Option<TrialNumber
     of_origin(Origin::Default).or_else(|| of_origin(Origin::EngineFit))
 }
 
-/// The comparison that ends the search of `record`, or none: nothing to compare, or not wanted.
-pub fn spec(record: &StudyRecord, history: &History) -> Option<Spec> {
+/// The comparison that ends the search of `live`, or none: nothing to compare, or not wanted.
+pub fn spec(live: &LiveStudy) -> Option<Spec> {
+    let (record, history) = (live.record(), live.history());
     let benchmark = record.config.benchmark.as_ref().filter(|benchmark| benchmark.confirm)?;
     let direction = benchmark.objective.direction();
-    let mut ranked = ranking(history, direction);
+    let mut ranked = ranking(live);
     // What clients tried outside of the space cannot be measured again.
     ranked.retain(|&number| history.fits(number));
     let baseline = baseline(history, &ranked);

@@ -22,7 +22,7 @@ impl Engine {
                 self.changed();
             }
             match live.room() {
-                Room::Over(why) if idle => Some((why, comparison::spec(live.record(), live.history()))),
+                Room::Over(why) if idle => Some((why, comparison::spec(&live))),
                 Room::Over(_) | Room::Trials(_) => None,
             }
         };
@@ -40,7 +40,7 @@ impl Engine {
             if live.history().any_running() || live.record().state != StudyState::Active {
                 return Ok(());
             }
-            comparison::spec(live.record(), live.history())
+            comparison::spec(&live)
         };
         self.end_search(id, format!("nothing left to try: {why}"), spec).await
     }

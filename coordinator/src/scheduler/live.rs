@@ -217,6 +217,11 @@ impl LiveStudy {
         &self.history
     }
 
+    /// The trials that may be the answer as the sampler sees them, best first; empty where their values say it.
+    pub fn expected(&self) -> Vec<TrialNumber> {
+        self.sampler.as_ref().map(|sampler| sampler.ranking(self.advice())).unwrap_or_default()
+    }
+
     /// Whether the search may go on, by budget and target.
     pub fn room(&self) -> Room {
         self.room_within(self.record.config.budget)
