@@ -22,6 +22,7 @@ mod speed;
 
 pub(crate) use effective::can_repack;
 pub use effective::effective;
+pub(crate) use memory::bytes_per_element;
 
 use facts::Facts;
 use hardware::Machine;

@@ -4,6 +4,7 @@
 //! Nothing here is async, reads a clock or the environment, or opens a file: readers and writers are given.
 
 pub mod estimate;
+pub mod fit;
 pub mod gguf;
 pub mod identity;
 pub mod layout;
@@ -12,6 +13,7 @@ pub mod synth;
 pub mod tunables;
 
 pub use estimate::{Estimation, Estimator};
+pub use fit::{Fit, FitOptions, fits};
 pub use gguf::GgufError;
 pub use identity::{ModelFile, ModelHash, inspect};
 pub use layout::Layout;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use db::DbVerb;
-pub use model::{ModelVerb, SynthArgs};
+pub use model::{EstimateArgs, ModelVerb, SynthArgs};
 pub use parse::parse_duration;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;

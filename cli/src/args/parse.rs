@@ -1,5 +1,6 @@
 //! How words of the command line are read.
 
+use fleetune_core::runner::KvType;
 use fleetune_core::{Direction, FailKind, Objective, Role, TrialState, Value};
 
 /// Seconds of `90`, `30s`, `10m`, `2h`, `500ms`.
@@ -36,6 +37,29 @@ pub fn parse_days(text: &str) -> Result<f64, String> {
 pub fn parse_role(text: &str) -> Result<Role, String> {
     let names = || Role::ALL.map(Role::as_str).join(", ");
     Role::from_name(text).ok_or_else(|| format!("there is no role `{text}`; use one of {}", names()))
+}
+
+/// MiB of `12GiB`, `500MiB`, `12G` or `500M`; a number alone is in MiB.
+pub fn parse_mib(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "M" | "MiB" => 1.0,
+        "G" | "GiB" => 1024.0,
+        unit => return Err(format!("`{unit}` is no unit of memory; use MiB or GiB, as in `12GiB`")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is no size; write `12GiB` or `500MiB`"))?;
+    let mib = number * factor;
+    if (0.0..=1.0e9).contains(&mib) {
+        Ok(mib as u64)
+    } else {
+        Err(format!("`{text}` is outside what a memory may be: 0 to 10^9 MiB"))
+    }
+}
+
+/// A type of KV cache by its name.
+pub fn parse_kv_type(text: &str) -> Result<KvType, String> {
+    let names = || KvType::ALL.iter().map(|kv| kv.as_str()).collect::<Vec<_>>().join(", ");
+    KvType::from_name(text).ok_or_else(|| format!("there is no type of cache `{text}`; use one of {}", names()))
 }
 
 /// A metric by its name.
@@ -99,6 +123,17 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(0.5));
         for bad in ["", "m", "-1s", "1d", "0s", "1e300h", "nan"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_mebibytes_unless_they_say_otherwise() {
+        assert_eq!(parse_mib("12GiB"), Ok(12 * 1024));
+        assert_eq!(parse_mib("1.5G"), Ok(1536));
+        assert_eq!(parse_mib("500"), Ok(500));
+        assert_eq!(parse_mib("500MiB"), Ok(500));
+        for bad in ["", "G", "-1G", "12GB", "nan", "1e300"] {
+            assert!(parse_mib(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::args::{Format, ModelVerb, SynthArgs};
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 
+mod estimate;
+
 /// A model file for `--format json`.
 #[derive(Serialize)]
 pub struct ModelView {
@@ -32,6 +34,7 @@ pub fn run(verb: ModelVerb, format: Format) -> CliResult<Exit> {
             let view = inspect(&file)?;
             render::print(format, &view, show)?;
         }
+        ModelVerb::Estimate(args) => estimate::run(&args, format)?,
     }
     Ok(Exit::Done)
 }

@@ -22,7 +22,7 @@ pub use analysis::{front, importances, sensitivity};
 pub use best::best;
 pub use shell::{asked, check_variable, for_eval};
 pub use study::{studies, study, verify};
-pub use table::{number, pairs, seconds};
+pub use table::{number, pairs, seconds, table};
 pub use trial::{outcome, trial, trials};
 pub use worker::{worker, workers};
 

@@ -23,7 +23,7 @@ const ROWS_IN_ATTENTION: f64 = 6.0;
 const FEED_FORWARD_ROWS: f64 = 3.0;
 
 /// Elements and bytes of a block. Source: `ggml-common.h`.
-pub(super) fn bytes_per_element(kv: KvType) -> f64 {
+pub(crate) fn bytes_per_element(kv: KvType) -> f64 {
     let (elements, bytes) = match kv {
         KvType::F32 => (1.0, 4.0),
         KvType::F16 | KvType::Bf16 => (1.0, 2.0),
