@@ -18,6 +18,7 @@ pub use enums::{
     study_state, study_state_to_wire, trial_state, trial_state_to_wire,
 };
 pub use model::{model, model_to_wire};
+pub use pruner::pruner;
 pub use space::{distribution, distribution_to_wire, space, space_to_wire};
 pub use value::{
     duration, duration_to_wire, params, params_to_wire, timestamp, timestamp_to_wire, token, value, value_to_wire,

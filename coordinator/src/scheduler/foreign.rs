@@ -8,9 +8,10 @@ use rand::TryRng as _;
 
 use super::engine::Engine;
 use super::error::EngineError;
+use super::guest::Distributions;
 use crate::storage::{
-    Attribute, AttributeKind, AttributeOwner, Meaning, NewStudy, NewTrial, Param, StoreError, StudyRecord, TrialMark,
-    TrialRecord, WholeTrial,
+    Attribute, AttributeKind, AttributeOwner, Meaning, NewStudy, NewTrial, Param, ParamSet, StoreError, StudyRecord,
+    TrialMark, TrialRecord, WholeTrial,
 };
 
 /// Longest name of a study, bytes. An index of Postgres takes no longer ones.
@@ -194,6 +195,30 @@ impl Engine {
         self.store.set_own_attribute(study, id, attribute, meaning).await?;
         self.noted();
         Ok(())
+    }
+
+    /// Parameters for a trial that exists. `space`: what to suggest from; empty: what the study itself says.
+    pub async fn suggest(&self, name: &str, number: TrialNumber, space: Distributions) -> Result<ParamSet> {
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.trial(record.id, number).await?;
+        if trial.state.is_ended() {
+            let (number, state) = (trial.number, trial.state);
+            return Err(StoreError::WrongTrialState { number, state, what: "get suggestions".to_owned() }.into());
+        }
+        let live = self.live(record.id).await?;
+        let mut live = live.lock().await;
+        live.catch_up().await?;
+        live.suggest_for(&trial, space)
+    }
+
+    /// Whether a trial should stop by the steps it has, by `pruner` or the study's own.
+    pub async fn should_prune(&self, name: &str, number: TrialNumber, pruner: Option<&PrunerConfig>) -> Result<bool> {
+        let record = self.store.study_by_name(name).await?;
+        let trial = self.store.trial(record.id, number).await?;
+        let live = self.live(record.id).await?;
+        let mut live = live.lock().await;
+        live.catch_up().await?;
+        Ok(live.judge(&trial, pruner))
     }
 
     /// Fixed parameters in the types of the study's space, where they are such as it has.

@@ -2,6 +2,8 @@
 //!
 //! Everything a suggestion, a verdict or a ranking reads comes from here; SQL is asked only for what changed.
 
+mod guests;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +14,7 @@ use fleetune_sampler::pruner::{Candidate, Field};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
 use super::configurations::Configurations;
+use super::guest::Distributions;
 use crate::storage::{Origin, TrialCounts, TrialRecord, external};
 
 /// What the steps of a study's trials are.
@@ -74,6 +77,8 @@ pub struct History {
     waiting: BTreeSet<TrialNumber>,
     running: BTreeMap<Turn, TrialNumber>,
     totals: Totals,
+    /// The parameters that all completed and pruned trials have, with the same distribution. None before the first.
+    common: Option<Distributions>,
 }
 
 /// A trial started or ended; in order of revision.
@@ -122,6 +127,7 @@ impl History {
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
             totals: Totals::default(),
+            common: None,
         }
     }
 
@@ -193,6 +199,7 @@ impl History {
             self.standard_error.push(None);
         }
         self.add_up(row, trial);
+        self.narrow(row, trial);
         self.state[row] = trial.state;
         self.origin[row] = trial.origin;
         self.fail[row] = trial.fail.as_ref().map(|(kind, _)| *kind);

@@ -3,6 +3,8 @@
 //! Callers hold the study's lock. Its trials enter `Running` through its desk alone; between coordinators the revision
 //! decides.
 
+mod guests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use fleetune_sampler::{Ask, Estimate, Running, Sampler};
 use super::desk::Wanted;
 use super::error::EngineError;
 use super::estimate::StudyEstimate;
+use super::guest::{Distributions, Guest};
 use super::history::{History, StepKind};
 use super::outcome::{self, Tell};
 use crate::storage::{
@@ -46,6 +49,8 @@ pub struct LiveStudy {
     held: BTreeMap<TrialNumber, TrialRecord>,
     /// Events up to here are folded.
     seen: Revision,
+    /// Samplers over spaces that clients brought, the newest last.
+    guests: Vec<(Distributions, Guest)>,
 }
 
 /// What could be started next.
@@ -77,6 +82,7 @@ impl LiveStudy {
             distributions: BTreeMap::new(),
             held: BTreeMap::new(),
             seen: Revision(0),
+            guests: Vec::new(),
             record: record.clone(),
             store,
         };
@@ -89,6 +95,7 @@ impl LiveStudy {
     async fn fold_all(&mut self, record: StudyRecord) -> Result<(), EngineError> {
         self.history = empty_history(&record.config);
         self.held.clear();
+        self.guests.clear();
         self.seen = Revision(0);
         let mut cursor = Revision(0);
         let mut happened = Vec::new();
@@ -384,17 +391,21 @@ impl LiveStudy {
             steps.push((step, value));
             steps.sort_by_key(|&(step, _)| step);
         }
-        let series = self.history.step_kind().series(&steps);
+        self.stops(self.pruner.as_ref(), number, &steps)
+    }
+
+    fn stops(&self, pruner: &dyn Pruner, number: TrialNumber, steps: &[(u32, f64)]) -> bool {
+        let series = self.history.step_kind().series(steps);
         let own = Candidate {
             number,
             state: TrialState::Running,
             ended: None,
             value: None,
             feasible: true,
-            steps: &steps,
+            steps,
             series: &series,
         };
-        self.pruner.should_stop(&self.history.field(&self.record.name), &own)
+        pruner.should_stop(&self.history.field(&self.record.name), &own)
     }
 
     /// Recomputes the parameters of every trial that this version's sampler completed. Returns

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod estimate;
 mod foreign;
+mod guest;
 mod history;
 mod lifecycle;
 mod live;

@@ -30,11 +30,6 @@ pub fn invalid(error: &Invalid) -> Status {
     build(Code::InvalidArgument, Reason::InvalidArgument, error.to_string(), error.hint.as_deref())
 }
 
-/// The Status of a call that this version does not have.
-pub fn unimplemented(what: &str) -> Status {
-    build(Code::Unimplemented, Reason::Unimplemented, format!("{what} is not in this version"), None)
-}
-
 /// The Status of a call without a token in force.
 pub fn unauthenticated(why: &str) -> Status {
     let hint = "pass a token with `--token-file FILE`, `FLEETUNE_TOKEN_FILE` or `FLEETUNE_TOKEN`; an admin makes one \

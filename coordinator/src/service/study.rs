@@ -1,8 +1,10 @@
 //! StudyService.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use fleetune_core::{LeaseToken, Revision, StudyId, TrialNumber};
+use fleetune_core::{Distribution, LeaseToken, Revision, StudyId, TrialNumber};
 use fleetune_proto::v1::study_service_server::StudyService;
 use fleetune_proto::{convert, v1};
 use futures::Stream;
@@ -11,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{analysis, status, view, watch};
 use crate::scheduler::{ClientLease, Engine, EngineError, Tell};
-use crate::storage::{TrialFilter, audit};
+use crate::storage::{TrialFilter, audit, external};
 
 /// Trials read at a time for a stream.
 const PAGE: u32 = 500;
@@ -156,8 +158,33 @@ impl StudyService for StudyApi {
         Ok(Response::new(v1::TellResponse { trial: Some(view::trial(&trial)) }))
     }
 
-    async fn suggest(&self, _: Request<v1::SuggestRequest>) -> Answer<v1::SuggestResponse> {
-        Err(status::unimplemented("Suggest"))
+    async fn suggest(&self, request: Request<v1::SuggestRequest>) -> Answer<v1::SuggestResponse> {
+        let request = request.into_inner();
+        let mut space = BTreeMap::new();
+        for (name, text) in request.distributions {
+            let distribution = Distribution::from_optuna_json(&text)
+                .map_err(|error| status::invalid(&convert::Invalid::new(format!("distributions.{name}"), error)))?;
+            space.insert(name, Arc::new(distribution));
+        }
+        let params = self.engine.suggest(&request.study, TrialNumber(request.number), space).await.map_err(refused)?;
+        Ok(Response::new(v1::SuggestResponse {
+            params: convert::params_to_wire(&external(&params)),
+            distributions: params.iter().map(|(name, it)| (name.clone(), it.distribution.to_optuna_json())).collect(),
+            internal: params.into_iter().map(|(name, param)| (name, param.internal)).collect(),
+        }))
+    }
+
+    async fn should_prune(&self, request: Request<v1::ShouldPruneRequest>) -> Answer<v1::ShouldPruneResponse> {
+        let request = request.into_inner();
+        let pruner = request
+            .pruner
+            .map(|pruner| convert::pruner(Some(pruner)))
+            .transpose()
+            .map_err(|error| status::invalid(&error))?;
+        let number = TrialNumber(request.number);
+        let stop = self.engine.should_prune(&request.study, number, pruner.as_ref()).await.map_err(refused)?;
+        let verdict = if stop { v1::Verdict::Stop } else { v1::Verdict::Continue };
+        Ok(Response::new(v1::ShouldPruneResponse { verdict: verdict.into() }))
     }
 
     async fn enqueue(&self, request: Request<v1::EnqueueRequest>) -> Answer<v1::EnqueueResponse> {

@@ -10,7 +10,7 @@ use crate::v1;
 use crate::v1::pruner::Kind;
 
 /// Checks a rule.
-pub(super) fn pruner(wire: Option<v1::Pruner>) -> Result<PrunerConfig, Invalid> {
+pub fn pruner(wire: Option<v1::Pruner>) -> Result<PrunerConfig, Invalid> {
     let pruner = from_wire(wire)?;
     match pruner.check() {
         Ok(()) => Ok(pruner),

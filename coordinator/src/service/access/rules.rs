@@ -79,6 +79,7 @@ const TABLE: [(&str, &str, Who, bool, Duration); 57] = [
     (STUDY_SERVICE, "Report", Who::Any, false, USUAL),
     (STUDY_SERVICE, "Tell", CLIENT, false, USUAL),
     (STUDY_SERVICE, "Suggest", CLIENT, false, USUAL),
+    (STUDY_SERVICE, "ShouldPrune", CLIENT, false, USUAL),
     (STUDY_SERVICE, "Enqueue", CLIENT, true, USUAL),
     (STUDY_SERVICE, "CancelTrial", CLIENT, true, USUAL),
     (STUDY_SERVICE, "GetTrial", CLIENT, false, USUAL),
