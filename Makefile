@@ -109,9 +109,11 @@ test: setup-tests ## Run all tests, the runner's included
 	$(call runner-cargo,test)
 
 test-optuna: export FLEETUNE_OPTUNA_PYTHON := $(OPTUNA_DIR)/bin/python
-test-optuna: packages ## Run Optuna 5.0.0's storage contract and programs on a server (installs Optuna)
+test-optuna: packages ## Run Optuna 5.0.0 on a server, and the tests of the Python package (installs both)
 	@scripts/setup.sh tests
 	@$(call python-in,$(OPTUNA_DIR),tests/python/optuna/requirements.txt)
+	@"$(OPTUNA_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check ./python
+	@rm -rf python/build python/src/*.egg-info
 	cargo test $(LOCKED) -p fleetune-tests --test optuna -- --ignored --test-threads=1
 
 lint: ## Check format, lints, dependency arrows and licences

@@ -1,4 +1,5 @@
 //! Unmodified Optuna against a server, on both databases: its own storage contract, and programs as its users write them.
+//! And the Python package, whose tests start servers themselves.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,17 +8,24 @@ use fleetune_coordinator::storage::testing::PrivatePostgres;
 use fleetune_tests::{Place, place};
 use nix::sys::signal::Signal;
 
-/// Runs the Python tests of `file` against a server over `storage`.
-fn run(place: &Place, storage: &str, file: &str) {
+/// `pytest` in the environment of `place`.
+fn pytest(place: &Place, tests: &Path) -> Command {
     let python = std::env::var_os("FLEETUNE_OPTUNA_PYTHON");
     let python: PathBuf =
         python.expect("FLEETUNE_OPTUNA_PYTHON names no Python with Optuna; `make test-optuna` installs one").into();
-    let server = place.serve(storage);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/optuna");
     let mut pytest = Command::new(python);
     place.isolate(&mut pytest);
-    pytest.env("FLEETUNE_ADDRESS", &server.address).env("PYTHONDONTWRITEBYTECODE", "1");
-    pytest.args(["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore"]).arg(folder.join(file));
+    pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest.args(["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore"]).arg(tests);
+    pytest
+}
+
+/// Runs the Python tests of `file` against a server over `storage`.
+fn run(place: &Place, storage: &str, file: &str) {
+    let server = place.serve(storage);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/optuna");
+    let mut pytest = pytest(place, &folder.join(file));
+    pytest.env("FLEETUNE_ADDRESS", &server.address);
     // Without the deadline of other programs: it is many tests, each with its own.
     let status = pytest.status().expect("Python can be started");
     assert!(status.success(), "{file}: {status}");
@@ -51,4 +59,14 @@ fn programs_run_on_sqlite() {
 async fn programs_run_on_postgres() {
     let url = PrivatePostgres::start().database().await;
     tokio::task::spawn_blocking(move || run(&place!(), &url, "test_programs.py")).await.unwrap();
+}
+
+#[test]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+fn python_package_works() {
+    let place = place!();
+    let mut pytest = pytest(&place, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/tests"));
+    pytest.env("FLEETUNE_PROGRAM", env!("CARGO_BIN_EXE_fleetune-e2e"));
+    let status = pytest.status().expect("Python can be started");
+    assert!(status.success(), "{status}");
 }

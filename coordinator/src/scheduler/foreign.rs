@@ -205,8 +205,8 @@ impl Engine {
             let (number, state) = (trial.number, trial.state);
             return Err(StoreError::WrongTrialState { number, state, what: "get suggestions".to_owned() }.into());
         }
-        let live = self.live(record.id).await?;
-        let mut live = live.lock().await;
+        let desk = self.desk(record.id).await?;
+        let mut live = desk.live().lock().await;
         live.catch_up().await?;
         live.suggest_for(&trial, space)
     }
@@ -215,8 +215,8 @@ impl Engine {
     pub async fn should_prune(&self, name: &str, number: TrialNumber, pruner: Option<&PrunerConfig>) -> Result<bool> {
         let record = self.store.study_by_name(name).await?;
         let trial = self.store.trial(record.id, number).await?;
-        let live = self.live(record.id).await?;
-        let mut live = live.lock().await;
+        let desk = self.desk(record.id).await?;
+        let mut live = desk.live().lock().await;
         live.catch_up().await?;
         Ok(live.judge(&trial, pruner))
     }

@@ -64,7 +64,7 @@ const ADMIN: Who = Who::Only(Role::Admin);
 
 /// Each call, who may make it, whether it is a deed, how long it may take.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Who, bool, Duration); 57] = [
+const TABLE: [(&str, &str, Who, bool, Duration); 58] = [
     (STUDY_SERVICE, "CreateStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "GetStudy", CLIENT, false, USUAL),
     (STUDY_SERVICE, "ListStudies", CLIENT, false, USUAL),
