@@ -33,7 +33,7 @@ pub struct EstimateArgs {
     /// Tokens of context [default: several up to the model's own]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub ctx: Option<u32>,
-    /// Type of the KV cache, `f16`, `q8_0`, … [default: f16, q8_0 and q4_0 are compared]
+    /// Type of the KV cache [default: `f16`, `q8_0` and `q4_0` are compared]
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
     pub kv: Option<KvType>,
     /// Layers on GPUs [default: as many as fit]

@@ -354,6 +354,7 @@ impl StudyService for Coordinator {
         ask: AskRequest -> v1::AskResponse,
         tell: TellRequest -> v1::TellResponse,
         suggest: SuggestRequest -> v1::SuggestResponse,
+        should_prune: ShouldPruneRequest -> v1::ShouldPruneResponse,
         enqueue: EnqueueRequest -> v1::EnqueueResponse,
         cancel_trial: CancelTrialRequest -> v1::CancelTrialResponse,
         get_trial: GetTrialRequest -> v1::GetTrialResponse,
