@@ -28,7 +28,7 @@ fn assert_nothing_lost(place: &Place, stopped: &Done, roomy: &str) {
 fn sqlite_that_cannot_grow_ends_the_search_with_the_reason() {
     let place = place!();
     let storage = place.sqlite("a.db");
-    let stopped = place.run_tune(&format!("{storage}?max_page_count=40"), &BUDGET).exits(4);
+    let stopped = place.run_tune(&format!("{storage}?max_page_count=54"), &BUDGET).exits(4);
     let stopped = stopped.says("study `s` cannot go on, because its storage is full").says("free some space");
     assert_nothing_lost(&place, &stopped, &storage);
 }
