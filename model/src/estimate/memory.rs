@@ -5,6 +5,7 @@
 
 use fleetune_core::runner::{FlashAttn, KvType, Settings};
 
+use super::effective::OFFLOAD_MIN_BATCH;
 use super::facts::Facts;
 use super::hardware::Machine;
 use super::placement::{Placement, Span};
@@ -177,7 +178,8 @@ impl<'a> Plan<'a> {
         if span.output {
             moment = moment.max(self.output());
         }
-        if is_first && self.settings.op_offload == Some(true) {
+        let is_offloaded = self.settings.op_offload == Some(true) && self.column >= 4.0 * f64::from(OFFLOAD_MIN_BATCH);
+        if is_first && is_offloaded {
             moment = moment.max(self.offloaded());
         }
         Parts { weights, kv, compute: masks * self.copies + moment, output: 0.0 }

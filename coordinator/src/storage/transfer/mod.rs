@@ -7,7 +7,7 @@ mod postgres;
 mod schema;
 mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use fleetune_core::{StudyId, TrialNumber};
@@ -63,7 +63,8 @@ trait Side: Send {
     async fn last_id(&mut self, table: &Table) -> Result<i64>;
     async fn insert(&mut self, table: &Table, row: Vec<Cell>) -> Result<()>;
     async fn set_last_id(&mut self, table: &Table, last: i64) -> Result<()>;
-    async fn commit(&mut self) -> Result<()>;
+    /// Commits, and waits until the connection is closed: a file is whole only then, its write-ahead log is part of it.
+    async fn finish(self: Box<Self>) -> Result<()>;
 }
 
 async fn side(url: &StorageUrl, writes: bool) -> Result<Box<dyn Side>> {
@@ -108,7 +109,7 @@ pub async fn copy(from: &str, to: &str) -> Result<Copied> {
         }
         copied.push((table.name.clone(), count));
     }
-    target.commit().await?;
+    target.finish().await?;
     Ok(Copied { tables: copied })
 }
 
@@ -131,17 +132,25 @@ pub async fn backup(from: &str, file: &Path) -> Result<()> {
     };
     if kept.is_err() {
         for suffix in ["", "-wal", "-shm"] {
-            let mut path = partial.clone().into_os_string();
-            path.push(suffix);
             // Half a backup is worth nothing; what cannot be removed keeps its other name.
-            drop(std::fs::remove_file(path));
+            drop(std::fs::remove_file(beside(&partial, suffix)));
         }
     }
     kept
 }
 
+/// The file that `SQLite` keeps beside `file`.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
 /// Gives a whole file its name, on disk.
 fn keep(partial: &Path, file: &Path) -> std::io::Result<()> {
+    if beside(partial, "-wal").exists() {
+        return Err(std::io::Error::other("its write-ahead log is still in use"));
+    }
     std::fs::File::open(partial)?.sync_all()?;
     std::fs::rename(partial, file)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

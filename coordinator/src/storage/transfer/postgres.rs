@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _, query, query_as, query_scalar};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _, query, query_as, query_scalar,
+};
 
 use super::schema::{Kind, Table};
 use super::{Cell, Result, Side};
@@ -106,8 +108,9 @@ impl Side for PostgresSide {
         set.execute(&mut self.connection).await.map(drop).map_err(database)
     }
 
-    async fn commit(&mut self) -> Result<()> {
-        query("COMMIT").execute(&mut self.connection).await.map(drop).map_err(database)
+    async fn finish(mut self: Box<Self>) -> Result<()> {
+        query("COMMIT").execute(&mut self.connection).await.map_err(database)?;
+        self.connection.close().await.map_err(database)
     }
 }
 

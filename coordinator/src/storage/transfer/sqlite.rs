@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection, query, query_scalar};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqliteConnection, query, query_scalar};
 
 use super::schema::{Kind, Table};
 use super::{Cell, Result, Side};
@@ -77,8 +77,9 @@ impl Side for SqliteSide {
         insert.execute(&mut self.connection).await.map(drop).map_err(database)
     }
 
-    async fn commit(&mut self) -> Result<()> {
-        query("COMMIT").execute(&mut self.connection).await.map(drop).map_err(database)
+    async fn finish(mut self: Box<Self>) -> Result<()> {
+        query("COMMIT").execute(&mut self.connection).await.map_err(database)?;
+        self.connection.close().await.map_err(database)
     }
 }
 
