@@ -33,6 +33,14 @@ fn run(place: &Place, storage: &str, file: &str) {
     server.running.wait().ok();
 }
 
+/// Runs Python tests that start servers themselves.
+fn run_with_program(place: &Place, storage: &str, tests: &str) {
+    let mut pytest = pytest(place, &Path::new(env!("CARGO_MANIFEST_DIR")).join(tests));
+    pytest.env("FLEETUNE_PROGRAM", env!("CARGO_BIN_EXE_fleetune-e2e")).env("FLEETUNE_STORAGE", storage);
+    let status = pytest.status().expect("Python can be started");
+    assert!(status.success(), "{tests}: {status}");
+}
+
 #[test]
 #[ignore = "needs Optuna; `make test-optuna` installs it"]
 fn contract_holds_on_sqlite() {
@@ -63,10 +71,22 @@ async fn programs_run_on_postgres() {
 
 #[test]
 #[ignore = "needs Optuna; `make test-optuna` installs it"]
+fn programs_outlive_a_killed_server_on_sqlite() {
+    let place = place!();
+    run_with_program(&place, &place.sqlite("s.db"), "python/optuna/test_restart.py");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+async fn programs_outlive_a_killed_server_on_postgres() {
+    let url = PrivatePostgres::start().database().await;
+    let file = "python/optuna/test_restart.py";
+    tokio::task::spawn_blocking(move || run_with_program(&place!(), &url, file)).await.unwrap();
+}
+
+#[test]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
 fn python_package_works() {
     let place = place!();
-    let mut pytest = pytest(&place, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/tests"));
-    pytest.env("FLEETUNE_PROGRAM", env!("CARGO_BIN_EXE_fleetune-e2e"));
-    let status = pytest.status().expect("Python can be started");
-    assert!(status.success(), "{status}");
+    run_with_program(&place, &place.sqlite("s.db"), "../python/tests");
 }
