@@ -1,5 +1,6 @@
 """Programs as Optuna's users write them, on fleetune."""
 
+import inspect
 import math
 import os
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import optuna
 import pytest
 from optuna import pruners, samplers
+from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
 from optuna.trial import TrialState
 
 from conftest import connect
@@ -46,12 +48,27 @@ SAMPLERS = {
     "qmc": (lambda: samplers.QMCSampler(seed=1), mixed),
     "grid": (lambda: samplers.GridSampler({name: [-1, 0, 1] for name in "abc"}, seed=1), smooth),
     "partial": (lambda: samplers.PartialFixedSampler({"a": 0.5}, samplers.TPESampler(seed=1)), smooth),
+    "gp": (lambda: samplers.GPSampler(seed=1, n_startup_trials=5), mixed),
 }
+
+
+def stock(module, base):
+    """The classes of `module` that Optuna's users make objects of."""
+    classes = [getattr(module, name) for name in module.__all__]
+    return {made for made in classes if isinstance(made, type) and issubclass(made, base) and not inspect.isabstract(made)}
+
+
+def test_no_sampler_and_no_pruner_is_left_out():
+    made = {type(make()) for make, _ in SAMPLERS.values()} | {samplers.BruteForceSampler}
+    assert made == stock(samplers, samplers.BaseSampler)
+    assert {type(make()) for make in PRUNERS.values()} | {pruners.NopPruner} == stock(pruners, pruners.BasePruner)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_searches(storage, name):
     make, objective = SAMPLERS[name]
+    if name == "gp":
+        pytest.importorskip("torch", reason="needs PyTorch, whose packages are gigabytes")
     study = optuna.create_study(storage=storage, study_name=name, sampler=make())
     study.optimize(objective, n_trials=20)
     again = optuna.load_study(storage=connect(), study_name=name)
@@ -79,17 +96,18 @@ PRUNERS = {
 }
 
 
+def curve(trial):
+    level = trial.suggest_float("level", 0.0, 10.0)
+    for step in range(9):
+        # Worse with every step, so that the patient one runs out of patience.
+        trial.report(level * (1 + 0.1 * step), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned()
+    return level
+
+
 @pytest.mark.parametrize("name", PRUNERS)
 def test_every_pruner_prunes(storage, name):
-    def curve(trial):
-        level = trial.suggest_float("level", 0.0, 10.0)
-        for step in range(9):
-            # Worse with every step, so that the patient one runs out of patience.
-            trial.report(level * (1 + 0.1 * step), step)
-            if trial.should_prune():
-                raise optuna.TrialPruned()
-        return level
-
     sampler = samplers.RandomSampler(seed=3)
     study = optuna.create_study(storage=storage, study_name=name, sampler=sampler, pruner=PRUNERS[name]())
     study.optimize(curve, n_trials=30)
@@ -99,6 +117,12 @@ def test_every_pruner_prunes(storage, name):
     for trial in again.trials:
         complete = trial.state == TrialState.COMPLETE
         assert sorted(trial.intermediate_values) == list(range(9 if complete else len(trial.intermediate_values)))
+
+
+def test_without_a_pruner_nothing_is_pruned(storage):
+    study = optuna.create_study(storage=storage, sampler=samplers.RandomSampler(seed=3), pruner=pruners.NopPruner())
+    study.optimize(curve, n_trials=10)
+    assert [(trial.state, len(trial.intermediate_values)) for trial in study.trials] == [(TrialState.COMPLETE, 9)] * 10
 
 
 def test_threads_share_a_study(storage):
@@ -157,8 +181,18 @@ def test_each_queue_entry_is_taken_once(storage):
     assert sorted(taken) == [(index, float(index)) for index in range(30)]
 
 
-def test_several_objectives(storage):
-    study = optuna.create_study(storage=storage, study_name="two", directions=["minimize", "maximize"])
+SEVERAL = {
+    "tpe": lambda: samplers.TPESampler(seed=1, n_startup_trials=5),
+    "nsga-ii": lambda: samplers.NSGAIISampler(seed=1, population_size=6),
+    "nsga-iii": lambda: samplers.NSGAIIISampler(seed=1, population_size=6),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_objectives(storage, name):
+    study = optuna.create_study(
+        storage=storage, study_name="two", directions=["minimize", "maximize"], sampler=SEVERAL[name]()
+    )
 
     def objective(trial):
         x = trial.suggest_float("x", 0.0, 2.0)
@@ -182,6 +216,40 @@ def test_constraints_count(storage):
     again = optuna.load_study(storage=connect(), study_name="bounded")
     assert again.best_value >= 0
     assert any(trial.value < 0 for trial in again.trials)
+
+
+def test_constraints_of_the_older_form_count(storage):
+    def objective(trial):
+        x = trial.suggest_float("x", -5.0, 5.0)
+        trial.set_user_attr("over", -x)
+        return x, x**2
+
+    sampler = samplers.NSGAIISampler(seed=1, population_size=6, constraints_func=lambda trial: [trial.user_attrs["over"]])
+    study = optuna.create_study(
+        storage=storage, study_name="bounded before", directions=["minimize"] * 2, sampler=sampler
+    )
+    study.optimize(objective, n_trials=30)
+    again = optuna.load_study(storage=connect(), study_name="bounded before")
+    assert all(trial.system_attrs["constraints"] == [-trial.params["x"]] for trial in again.trials)
+    assert any(trial.params["x"] < 0 for trial in again.trials)
+    assert again.best_trials and all(trial.params["x"] >= 0 for trial in again.best_trials)
+
+
+def test_artifacts_are_found_again(storage, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "model.txt").write_text("weights")
+    store = FileSystemArtifactStore(tmp_path / "kept")
+    study = optuna.create_study(storage=storage, study_name="with files")
+    trial = study.ask()
+    of_trial = upload_artifact(artifact_store=store, file_path=tmp_path / "model.txt", study_or_trial=trial)
+    of_study = upload_artifact(artifact_store=store, file_path=tmp_path / "model.txt", study_or_trial=study)
+    study.tell(trial, 1.0)
+    again = optuna.load_study(storage=connect(), study_name="with files")
+    for identity, holder in [(of_trial, again.trials[0]), (of_study, again)]:
+        [meta] = get_all_artifact_meta(holder, storage=again._storage)
+        assert (meta.artifact_id, meta.filename) == (identity, "model.txt")
+        download_artifact(artifact_store=store, artifact_id=identity, file_path=tmp_path / identity)
+        assert (tmp_path / identity).read_text() == "weights"
 
 
 def test_attributes_of_every_kind(storage):
