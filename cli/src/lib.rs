@@ -81,6 +81,7 @@ async fn run(cli: Cli) -> CliResult<Exit> {
     match cli.command {
         Command::Tune(args) => command::tune::run(&args, &config, format).await,
         Command::Serve(args) => command::serve::run(&args, &cli.global, &config, format).await,
+        Command::Proxy(args) => command::proxy::run(&args, &config, format).await,
         Command::Worker { verb } => command::worker::run(verb, &config, format).await,
         Command::Study { verb } => {
             let creates = matches!(verb, args::StudyVerb::Create(_));

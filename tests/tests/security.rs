@@ -1,17 +1,12 @@
 //! Tokens and TLS, as people use them: real processes, real certificates.
 
+mod certificates;
+
 use std::os::unix::fs::PermissionsExt as _;
 
-use fleetune_tests::{Place, Served, place};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use certificates::{certificates, token};
+use fleetune_tests::{Served, place};
 use serde_json::json;
-
-/// Creates a token over the storage and gives its file.
-fn token(place: &Place, storage: &str, name: &str, role: &str) -> String {
-    let file = place.path(&format!("{name}.token")).display().to_string();
-    place.run(&["token", "create", name, "--role", role, "--storage", storage, "--output", &file]).ok();
-    file
-}
 
 #[test]
 fn a_fleet_with_tokens_works_and_keeps_others_out() {
@@ -112,25 +107,4 @@ fn https_to_a_server_in_the_clear_says_so() {
     certificates(&place);
     let url = server.url().replace("http:", "https:");
     place.run(&["study", "list", "--server", &url, "--tls-ca", "ca.crt"]).exits(4).says("speaks no TLS");
-}
-
-/// Writes an authority, a server's certificate for `localhost`, a client's, and an authority that signed neither.
-fn certificates(place: &Place) {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-    };
-    let issuer = authority("ours");
-    place.write("ca.crt", &issuer.pem());
-    place.write("other.crt", &authority("another").pem());
-    let pairs = [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)];
-    for (name, usage) in pairs {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().unwrap();
-        place.write(&format!("{name}.crt"), &params.signed_by(&key, &issuer).unwrap().pem());
-        place.write(&format!("{name}.key"), &key.serialize_pem());
-    }
 }

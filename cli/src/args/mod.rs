@@ -3,6 +3,7 @@
 mod db;
 mod model;
 mod parse;
+mod proxy;
 mod search;
 mod serve;
 mod study;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use db::DbVerb;
 pub use model::{EstimateArgs, ModelVerb, SynthArgs};
 pub use parse::parse_duration;
+pub use proxy::ProxyArgs;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
 pub use study::{BudgetArgs, CreateArgs, StudyVerb};
@@ -84,6 +86,8 @@ pub enum Command {
     Tune(Box<TuneArgs>),
     /// Run a coordinator that workers and clients on other machines use
     Serve(ServeArgs),
+    /// Let Optuna clients of this machine use a coordinator that asks for TLS and a token
+    Proxy(ProxyArgs),
     /// Work for a coordinator, and look after its workers
     Worker {
         /// The verb.

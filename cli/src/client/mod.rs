@@ -4,6 +4,7 @@ mod admin;
 mod analysis;
 mod fleet;
 mod llama_server;
+pub mod proxy;
 mod read;
 mod trial;
 mod watch;

@@ -5,6 +5,7 @@ pub mod config;
 pub mod db;
 pub mod man;
 pub mod model;
+pub mod proxy;
 pub mod serve;
 pub mod study;
 pub mod token;

@@ -105,7 +105,7 @@ async fn until_stopped(
 }
 
 /// Tells the service manager, where there is one.
-fn notify(state: sd_notify::NotifyState<'_>) {
+pub fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(false, &[state]) {
         render::say(&format!("warning: the service manager cannot be told: {error}"));
     }
@@ -149,7 +149,7 @@ fn no_server(error: &ServerError) -> CliError {
 }
 
 /// The address of `HOST:PORT`.
-async fn resolve(listen: &str) -> CliResult<SocketAddr> {
+pub async fn resolve(listen: &str) -> CliResult<SocketAddr> {
     let wrong = |why: String| {
         CliError::new(Exit::Usage, format!("`{listen}` is no address to listen on"))
             .because(why)

@@ -17,7 +17,7 @@ use crate::config::{Config, data_folder};
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 
-pub use secure::half_a_pair;
+pub use secure::{credentials as read_credentials, half_a_pair};
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ fn unreachable(place: &str, why: &str) -> CliError {
 }
 
 /// The token of every call, with a word of warning where others can read it on its way.
-fn credentials(config: &Config, endpoint: &Endpoint) -> CliResult<Option<Credentials>> {
+pub fn credentials(config: &Config, endpoint: &Endpoint) -> CliResult<Option<Credentials>> {
     let credentials = secure::credentials(config)?;
     let uri = endpoint.uri();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -137,7 +137,7 @@ fn credentials(config: &Config, endpoint: &Endpoint) -> CliResult<Option<Credent
 }
 
 /// The endpoint of the configured server, and its URL for people.
-fn endpoint(config: &Config) -> CliResult<(Endpoint, String)> {
+pub fn endpoint(config: &Config) -> CliResult<(Endpoint, String)> {
     let server = config.server.as_str();
     let wrong = |why: String| {
         CliError::new(Exit::Usage, format!("`{server}` is no address of a coordinator"))
