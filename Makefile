@@ -52,11 +52,13 @@ LOCKED ?=
 
 MODEL ?=
 ARGS ?=
+# Seconds of faults in a drill.
+DRILL_S ?= 600
 SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt bench bench-scale bench-samplers bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt drill bench bench-scale bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +117,11 @@ test-optuna: packages ## Run Optuna 5.0.0 on a server, and the tests of the Pyth
 	@"$(OPTUNA_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check ./python
 	@rm -rf python/build python/src/*.egg-info
 	cargo test $(LOCKED) -p fleetune-tests --test optuna -- --ignored --test-threads=1
+
+# Checks of overflows and assertions stay on: a drill is no benchmark.
+drill: packages ## Kill, cut and restart coordinators, workers and databases, and check that nothing is lost (DRILL_S=600, ARGS="--seed N --storage sqlite")
+	cargo build $(LOCKED) -p fleetune-tests
+	@"$(TARGET_DIR)/debug/fleetune-drill" --seconds $(DRILL_S) $(ARGS)
 
 lint: ## Check format, lints, dependency arrows and licences
 	cargo fmt --all --check

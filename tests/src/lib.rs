@@ -3,6 +3,7 @@
 //! A [`Place`] is a temporary folder with a model and everything the program would keep in the user's folders. Programs
 //! run in it are ended with it. Waiting is always for a condition, with a deadline that only a hang reaches.
 
+pub mod drill;
 pub mod place;
 pub mod running;
 pub mod served;

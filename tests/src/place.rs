@@ -57,6 +57,11 @@ impl Place {
         self.with_runner(std::path::absolute(runner).expect("the path is not empty"))
     }
 
+    /// Leaves the folder where it is.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+
     /// The path of `name` in this place.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

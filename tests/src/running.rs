@@ -112,13 +112,22 @@ impl Running {
     }
 
     /// Waits until it ends.
-    pub fn wait(mut self) -> Done {
-        let status = self.exit();
+    pub fn wait(self) -> Done {
+        self.wait_within(DEADLINE)
+    }
+
+    /// Waits until it ends, which may take longer than anything else does.
+    pub fn wait_within(mut self, deadline: Duration) -> Done {
+        let status = self.exit_within(deadline);
         self.done(status)
     }
 
     fn exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DEADLINE;
+        self.exit_within(DEADLINE)
+    }
+
+    fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
@@ -126,7 +135,7 @@ impl Running {
             }
             assert!(
                 Instant::now() < deadline,
-                "`{}` did not end within {DEADLINE:?}; it said:\n{}",
+                "`{}` did not end within {limit:?}; it said:\n{}",
                 self.command,
                 self.stderr()
             );

@@ -1,5 +1,6 @@
 //! A coordinator as a process, and workers of it.
 
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -36,7 +37,14 @@ impl Place {
 
     /// Starts a coordinator over `storage` at `listen`.
     pub fn serve_at(&self, storage: &str, listen: &str) -> Served {
-        let mut running = self.start(&["serve", "--storage", storage, "--listen", listen]);
+        let mut command = self.command();
+        command.args(["serve", "--storage", storage, "--listen", listen]);
+        self.serve_command(command)
+    }
+
+    /// Starts a coordinator by a command of one's own.
+    pub fn serve_command(&self, command: Command) -> Served {
+        let mut running = self.start_command(command);
         let printed = running.until_it_prints("listening on ");
         let address = printed.lines().find_map(|line| line.strip_prefix("listening on ")).expect("it was printed");
         Served { address: address.to_owned(), running }

@@ -3,6 +3,7 @@
 //! A cluster in a temporary folder, reached through a Unix socket. A shell that waits for the end of this process, be it
 //! by a signal, stops the server and removes the folder.
 
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,15 +18,26 @@ use super::Store;
 const HINT: &str = "hint: `make setup` installs Postgres; its programs must be in PATH or /usr/lib/postgresql/*/bin";
 /// How long a server may take to start on a busy machine.
 const START: Duration = Duration::from_mins(1);
-/// Runs the server until the standard input ends; then stops it and removes the folder.
+/// Runs the server until the standard input ends, anew for each line of it; then removes the folder. SIGQUIT is the
+/// immediate stop: nothing is finished or written out.
 const GUARD: &str = r#"
 if [ -n "$LIMIT" ]; then ulimit -f "$LIMIT"; fi
-"$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c max_connections=300 $SETTINGS \
-    >"$DIR/log" 2>&1 </dev/null &
-server=$!
-read -r _
-kill -QUIT "$server"
-wait "$server"
+start() {
+    "$BIN/postgres" -D "$DIR/data" -k "$DIR" -c listen_addresses= -c max_connections=300 $SETTINGS \
+        >>"$DIR/log" 2>&1 </dev/null &
+    server=$!
+}
+stop() {
+    kill -QUIT "$server"
+    wait "$server"
+}
+start
+while read -r word; do
+    stop
+    echo "$word" >"$DIR/stopped"
+    start
+done
+stop
 rm -rf "$DIR"
 "#;
 
@@ -40,6 +52,7 @@ pub struct PrivatePostgres {
     user: Option<(u32, u32)>,
     guard: Child,
     databases: AtomicU32,
+    restarts: AtomicU32,
     template: tokio::sync::OnceCell<()>,
 }
 
@@ -97,10 +110,28 @@ impl PrivatePostgres {
         // A group of its own: Ctrl-C in a terminal must not end the guard before its work.
         let guard =
             as_user(&mut guard, user).process_group(0).current_dir("/").spawn().expect("a shell can be started");
-        let cluster =
-            Self { folder, bin, user, guard, databases: AtomicU32::new(0), template: tokio::sync::OnceCell::new() };
+        let (databases, restarts) = (AtomicU32::new(0), AtomicU32::new(0));
+        let template = tokio::sync::OnceCell::new();
+        let cluster = Self { folder, bin, user, guard, databases, restarts, template };
         cluster.await_ready();
         cluster
+    }
+
+    /// Stops the server as if it crashed, whoever is connected, and starts it again.
+    ///
+    /// # Panics
+    /// When it does not come back within a minute.
+    pub fn restart(&self) {
+        let restart = self.restarts.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut guard = self.guard.stdin.as_ref().expect("it is taken when this is dropped");
+        writeln!(guard, "{restart}").expect("the guard lives as long as this");
+        let deadline = Instant::now() + START;
+        let stopped = || std::fs::read_to_string(self.folder.join("stopped")).unwrap_or_default();
+        while stopped().trim_end() != restart {
+            assert!(Instant::now() < deadline, "Postgres did not stop within {START:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.await_ready();
     }
 
     fn await_ready(&self) {
