@@ -30,6 +30,7 @@ impl Coordinator {
     pub async fn start(storage: &str, options: EngineOptions, stop: CancellationToken) -> Result<Self, StoreError> {
         let engine = Engine::new(Store::open(storage).await?, options);
         tokio::spawn(reap(engine.clone(), stop.clone()));
+        tokio::spawn(engine.clone().fail_silent_trials(stop.clone()));
         let tokens = Tokens::new(engine.clone());
         Ok(Self { engine, tokens, stop })
     }

@@ -153,7 +153,8 @@ conformance! {
         a_queue_entry_goes_to_one_client
         a_held_trial_may_go_back_into_the_queue
         an_incompatible_parameter_leaves_nothing
-        ended_and_leased_trials_refuse_clients;
+        ended_and_leased_trials_refuse_clients
+        a_silent_trial_is_failed_unless_it_was_written_to;
     durability:
         a_restart_finds_everything
         another_store_catches_up_by_revision

@@ -21,9 +21,8 @@ const MIB: usize = 1 << 20;
 fn serve(place: &Place, storage: &str, listen: &str) -> Served {
     let serve = ["serve", "--storage", storage, "--listen", listen];
     let mut running = place.start(&[&serve[..], &TLS].concat());
-    let printed = running.until_it_prints("listening on ");
-    let port = printed.trim().rsplit(':').next().unwrap().to_owned();
-    Served { running, address: format!("localhost:{port}") }
+    let address = listening(&mut running).replace("127.0.0.1", "localhost");
+    Served { running, address }
 }
 
 /// A proxy to it, and where it listens.
@@ -32,9 +31,8 @@ fn proxy(place: &Place, server: &Served, token_file: &str) -> (Running, String) 
     let words =
         ["proxy", "--server", &url, "--token-file", token_file, "--tls-ca", "ca.crt", "--listen", "127.0.0.1:0"];
     let mut running = place.start(&words);
-    let printed = running.until_it_prints("listening on ");
-    let address = printed.trim().rsplit(' ').next().unwrap().to_owned();
-    (running, format!("http://{address}"))
+    let url = format!("http://{}", listening(&mut running));
+    (running, url)
 }
 
 async fn connect(url: &str) -> Channel {
@@ -104,9 +102,7 @@ async fn calls_and_streams_pass_with_token_and_tls() {
     let attribute =
         optuna::SetTrialUserAttributeRequest { trial_id: trial, key: "long".to_owned(), value: long.clone() };
     storage.set_trial_user_attribute(attribute).await.unwrap();
-    let read = storage.get_trial(optuna::GetTrialRequest { trial_id: trial }).await.unwrap().into_inner().trial;
-    let read = optuna::Trial::decode(read).unwrap();
-    assert!(read.user_attributes["long"] == long, "the attribute was changed on its way");
+    assert!(read(&mut storage, trial).await.user_attributes["long"] == long, "the attribute was changed on its way");
 
     // Other programs use it as well, and the stream that is open does not hold up the end for long.
     place.run(&["study", "list", "--server", &url]).ok().prints("s");
@@ -154,6 +150,50 @@ async fn a_server_that_is_away_is_unavailable_until_it_is_back() {
     client.get_study_id_from_name(optuna::GetStudyIdFromNameRequest { study_name: "s".to_owned() }).await.unwrap();
     proxy.signal(Signal::SIGTERM);
     proxy.wait().ok();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_is_missed_behind_a_proxy_too() {
+    let place = place!();
+    let mut command = place.command();
+    command.args(["serve", "--storage", &place.sqlite("a.db"), "--listen", "127.0.0.1:0"]);
+    command.env("FLEETUNE_OPTUNA_SILENCE", "3s");
+    let mut server = place.start_command(command);
+    let address = listening(&mut server);
+    let mut proxy = place.start(&["proxy", "--server", &address, "--listen", "127.0.0.1:0"]);
+    let url = format!("http://{}", listening(&mut proxy));
+
+    let mut stays = StorageServiceClient::new(connect(&url).await);
+    let study_id = stays.create_new_study(new_study("s")).await.unwrap().into_inner().study_id;
+    let held = stays.create_new_trial(running_trial(study_id)).await.unwrap().into_inner().trial_id;
+    for _ in 0..2 {
+        let mut leaves = StorageServiceClient::new(connect(&url).await);
+        let left = leaves.create_new_trial(running_trial(study_id)).await.unwrap().into_inner().trial_id;
+        drop(leaves);
+        until_failed(&mut stays, left).await;
+    }
+    assert_eq!(read(&mut stays, held).await.state(), optuna::TrialState::Running);
+    let shown = place.run(&["trial", "show", "s", "1", "--server", &format!("http://{address}")]).ok();
+    shown.prints("its client is gone");
+}
+
+/// Where a program that was started listens.
+fn listening(running: &mut Running) -> String {
+    running.until_it_prints("listening on ").trim().rsplit(' ').next().unwrap().to_owned()
+}
+
+async fn read(client: &mut StorageServiceClient<Channel>, trial_id: i64) -> optuna::Trial {
+    let answer = client.get_trial(optuna::GetTrialRequest { trial_id }).await.unwrap();
+    optuna::Trial::decode(answer.into_inner().trial).unwrap()
+}
+
+async fn until_failed(client: &mut StorageServiceClient<Channel>, id: i64) {
+    let failed = async {
+        while read(client, id).await.state() != optuna::TrialState::Fail {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(fleetune_tests::wait::DEADLINE, failed).await.expect("the trial is failed");
 }
 
 #[test]

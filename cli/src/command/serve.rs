@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fleetune_coordinator::{Coordinator, Server, ServerError, TlsFiles};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Format, Global, ServeArgs};
+use crate::args::{Format, Global, ServeArgs, parse_duration};
 use crate::config::Config;
 use crate::connect::{half_a_pair, start_coordinator};
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
 use crate::signals::Signals;
+
+/// Shortest silence after which a trial may be failed.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// What is printed once it listens.
 #[derive(Serialize)]
@@ -31,6 +35,7 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     let listen = args.listen.as_deref().unwrap_or(&config.serve.listen);
     let address = resolve(listen).await?;
     let tls = tls_files(args, config)?;
+    let silence = optuna_silence(config)?;
     let exempt = address.ip().is_loopback() || args.insecure;
     if !exempt && tls.is_none() {
         return Err(exposed(
@@ -47,7 +52,7 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     };
     let server = server.with_rate_limit(args.rate_limit);
     let stop = CancellationToken::new();
-    let coordinator = start_coordinator(config, stop.clone()).await?;
+    let coordinator = start_coordinator(config, silence, stop.clone()).await?;
     let tokens = coordinator
         .asks_for_tokens()
         .await
@@ -118,6 +123,25 @@ fn exposed(address: SocketAddr, why: &str) -> CliError {
     )
 }
 
+/// How long trials of Optuna clients that are gone may be silent, if not for ever.
+fn optuna_silence(config: &Config) -> CliResult<Option<Duration>> {
+    let text = config.serve.optuna_silence.as_str();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| {
+        CliError::new(Exit::Usage, format!("`serve.optuna_silence` is `{text}`"))
+            .because(why)
+            .hint("set it to a time such as `10min`, or to nothing for never")
+    };
+    let silence = Duration::from_secs_f64(parse_duration(text).map_err(wrong)?);
+    // Shorter ones would end trials between two calls of a client that is well.
+    if silence < LEAST_SILENCE {
+        return Err(wrong(format!("it must be at least {} s", LEAST_SILENCE.as_secs())));
+    }
+    Ok(Some(silence))
+}
+
 /// The certificates to serve with, where there are any.
 fn tls_files(args: &ServeArgs, config: &Config) -> CliResult<Option<TlsFiles>> {
     let set = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
@@ -157,4 +181,25 @@ pub async fn resolve(listen: &str) -> CliResult<SocketAddr> {
     };
     let mut found = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;
     found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_is_a_time_or_nothing() {
+        let read = |text: &str| {
+            let mut config = Config::default();
+            text.clone_into(&mut config.serve.optuna_silence);
+            optuna_silence(&config)
+        };
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("10min"), Ok(Some(Duration::from_mins(10))));
+        for bad in ["soon", "500ms", "-1s"] {
+            let error = read(bad).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage, "{bad}");
+            assert!(error.hint.is_some_and(|hint| hint.contains("10min")), "{bad}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub const DEFAULT_FILE: &str = include_str!("../default.toml");
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key, in the order of the default file, with its environment variable.
-pub const KEYS: [(&str, &str); 22] = [
+pub const KEYS: [(&str, &str); 23] = [
     ("server", "FLEETUNE_SERVER"),
     ("storage", "FLEETUNE_STORAGE"),
     ("token", "FLEETUNE_TOKEN"),
@@ -40,6 +40,7 @@ pub const KEYS: [(&str, &str); 22] = [
     ("tune.timeout_per_trial", "FLEETUNE_TIMEOUT_PER_TRIAL"),
     ("serve.listen", "FLEETUNE_LISTEN"),
     ("serve.optuna_times", "FLEETUNE_OPTUNA_TIMES"),
+    ("serve.optuna_silence", "FLEETUNE_OPTUNA_SILENCE"),
     ("serve.tls_client_ca", "FLEETUNE_TLS_CLIENT_CA"),
     ("worker.models", "FLEETUNE_MODELS"),
 ];
@@ -106,6 +107,8 @@ pub struct ServeConfig {
     pub listen: String,
     /// How times are written for Optuna clients: `local` or `iso`.
     pub optuna_times: String,
+    /// After how long a silent trial of an Optuna client that is gone is failed; empty for never.
+    pub optuna_silence: String,
     /// Certificates of the authorities of clients; empty to ask clients for none.
     pub tls_client_ca: String,
 }
@@ -139,7 +142,12 @@ impl Default for Config {
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:7700".to_owned(), optuna_times: "local".to_owned(), tls_client_ca: String::new() }
+        Self {
+            listen: "127.0.0.1:7700".to_owned(),
+            optuna_times: "local".to_owned(),
+            optuna_silence: String::new(),
+            tls_client_ca: String::new(),
+        }
     }
 }
 

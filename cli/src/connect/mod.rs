@@ -77,7 +77,7 @@ pub async fn connect_patiently(config: &Config) -> CliResult<Connection> {
 
 async fn open(config: &Config) -> CliResult<Connection> {
     let stop = CancellationToken::new();
-    let coordinator = start_coordinator(config, stop.clone()).await?;
+    let coordinator = start_coordinator(config, None, stop.clone()).await?;
     let place = coordinator.storage().to_owned();
     let channel = transport::in_process(coordinator.routes(), stop).await.map_err(|error| {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
@@ -85,8 +85,12 @@ async fn open(config: &Config) -> CliResult<Connection> {
     Ok(Connection { channel, credentials: None, place, local: Some(coordinator) })
 }
 
-/// A coordinator over the configured storage; it works until `stop` is cancelled.
-pub async fn start_coordinator(config: &Config, stop: CancellationToken) -> CliResult<Coordinator> {
+/// A coordinator over the configured storage; it works until `stop` is cancelled. `optuna_silence`: see [`EngineOptions`].
+pub async fn start_coordinator(
+    config: &Config,
+    optuna_silence: Option<Duration>,
+    stop: CancellationToken,
+) -> CliResult<Coordinator> {
     let storage = storage_url(config)?;
     let optuna_times = match config.serve.optuna_times.as_str() {
         "local" => OptunaTimes::Local,
@@ -97,7 +101,7 @@ pub async fn start_coordinator(config: &Config, stop: CancellationToken) -> CliR
                 .hint("set it to `local` or `iso`"));
         }
     };
-    Coordinator::start(&storage, EngineOptions { optuna_times, ..EngineOptions::default() }, stop)
+    Coordinator::start(&storage, EngineOptions { optuna_times, optuna_silence, ..EngineOptions::default() }, stop)
         .await
         .map_err(|error| refused(&storage, &error))
 }

@@ -15,6 +15,7 @@ use super::error::EngineError;
 use super::foreign::OptunaTimes;
 use super::live::{MAX_CONFLICTS, Verification};
 use super::obstacle::{Staff, Staffing};
+use super::silence::Holders;
 use crate::storage::{
     Heard, LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, Tally, TrialCounts, TrialRecord,
 };
@@ -45,6 +46,8 @@ pub struct EngineOptions {
     pub poll_every: Duration,
     /// How times are written for clients of Optuna's protocol.
     pub optuna_times: OptunaTimes,
+    /// How long a trial that a client of Optuna's protocol holds may be silent once that has gone; none: for ever.
+    pub optuna_silence: Option<Duration>,
 }
 
 impl Default for EngineOptions {
@@ -55,6 +58,7 @@ impl Default for EngineOptions {
             max_attempts: 3,
             poll_every: Duration::from_millis(500),
             optuna_times: OptunaTimes::Local,
+            optuna_silence: None,
         }
     }
 }
@@ -72,6 +76,7 @@ pub struct Engine {
     pub(super) board: Board,
     pub(super) staff: Staff,
     service: Arc<Service>,
+    pub(super) holders: Arc<Holders>,
 }
 
 /// The studies in memory, and the names under which they were found. A name whose study is gone is found again.
@@ -142,6 +147,7 @@ impl Engine {
             board: Board::default(),
             staff: Staff::default(),
             service,
+            holders: Arc::default(),
         }
     }
 

@@ -20,6 +20,7 @@ mod observe;
 mod obstacle;
 mod outcome;
 mod prepare;
+mod silence;
 mod trials;
 mod work;
 
@@ -33,4 +34,5 @@ pub use foreign::OptunaTimes;
 pub use live::Verification;
 pub use outcome::Tell;
 pub use prepare::Described;
+pub use silence::Line;
 pub use work::{Acquired, Assignment, Work};

@@ -14,9 +14,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::tls::Tls;
+use crate::scheduler::Line;
+use crate::service::Peer;
 
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -28,7 +30,9 @@ const READY: usize = 64;
 /// A connection with a place among those that are served.
 pub(super) struct Connection {
     stream: Stream,
-    peer: TcpConnectInfo,
+    peer: Peer,
+    /// Others hold it weakly, and so see when the connection is closed.
+    _end: Arc<()>,
     _place: OwnedSemaphorePermit,
     open: Gauge,
 }
@@ -82,13 +86,14 @@ async fn greet(
     open: Gauge,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let peer = stream.connect_info();
+    let end = Arc::new(());
+    let peer = Peer { address: stream.peer_addr().ok(), line: Line::new(&end) };
     let stream = match tls {
         None => Stream::Plain(stream),
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
             Ok(Err(error)) => {
-                tracing::debug!(%error, peer = ?peer.remote_addr(), "a TLS handshake failed");
+                tracing::debug!(%error, peer = ?peer.address, "a TLS handshake failed");
                 return;
             }
             Err(_) => return,
@@ -96,13 +101,13 @@ async fn greet(
     };
     // At the stop nobody takes it any more.
     open.inc();
-    drop(sender.send(Ok(Connection { stream, peer, _place: place, open })).await);
+    drop(sender.send(Ok(Connection { stream, peer, _end: end, _place: place, open })).await);
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> Peer {
         self.peer.clone()
     }
 }

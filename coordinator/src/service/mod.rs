@@ -5,6 +5,7 @@ mod admin;
 mod analysis;
 mod fleet;
 mod optuna;
+mod peer;
 mod status;
 mod study;
 mod view;
@@ -14,6 +15,7 @@ mod worker;
 pub use admin::AdminApi;
 pub use fleet::FleetApi;
 pub use optuna::OptunaApi;
+pub use peer::Peer;
 pub use study::StudyApi;
 pub use worker::WorkerApi;
 

@@ -7,10 +7,13 @@ use async_trait::async_trait;
 use fleetune_core::{Attempt, Distribution, Params, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
 
 use super::error::StoreError;
-use super::operations::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetStep};
+use super::operations::{AddTrial, FailSilent, SetOwnAttribute, SetParameter, SetState, SetStep, ShowLife};
 use super::record::{AttributeKind, Param, ParamSet, TrialRecord};
 use super::rows::TrialRow;
 use super::store::Store;
+
+/// Key of the system attribute that tells Optuna's clients why a trial was failed for them: a text in JSON.
+pub const FAIL_REASON: &str = "fleetune:fail_reason";
 
 /// Trials read at a time.
 const PAGE: usize = 1_000;
@@ -36,6 +39,17 @@ pub struct TrialMark {
     pub revision: Revision,
     /// Whether it has ended.
     pub ended: bool,
+}
+
+/// A running trial that a client holds which samples itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldTrial {
+    /// Its id.
+    pub id: TrialId,
+    /// Its study.
+    pub study: StudyId,
+    /// Revision of its newest change.
+    pub revision: Revision,
 }
 
 /// A trial that a client brings whole.
@@ -99,6 +113,8 @@ pub(super) trait ForeignRows {
     async fn trials_by_id(&mut self, ids: &[i64]) -> Result<Vec<TrialRecord>>;
     /// Of the trials of `study` with ids above `above`, and of those named; by id.
     async fn marks(&mut self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>>;
+    /// Running trials above `above` without a lease that no request of ours started, by id.
+    async fn held_trials(&mut self, above: TrialId, limit: u32) -> Result<Vec<HeldTrial>>;
     /// By id of the trial.
     async fn attributes_of(&mut self, ids: &[i64]) -> Result<Vec<(TrialId, Attribute)>>;
     /// Of all studies, by study.
@@ -146,6 +162,29 @@ impl Store {
             }
         }
         Ok(whole)
+    }
+
+    /// Running trials above `above` that clients hold which sample themselves, of all studies, by id; at most `limit`.
+    /// Costs as much as there are. None of those that were leased or asked for.
+    pub async fn held_trials(&self, above: TrialId, limit: u32) -> Result<Vec<HeldTrial>> {
+        self.read().await?.held_trials(above, limit).await
+    }
+
+    /// Shows other processes that the client of these trials of a study is there: each that is still held takes a
+    /// revision.
+    pub async fn show_life(&self, study: StudyId, trials: Vec<TrialId>) -> Result<()> {
+        self.run(ShowLife { study, trials }).await
+    }
+
+    /// Fails a held trial unless anything was written to it since `held.revision`, and says `why` in its failure and in
+    /// the system attribute [`FAIL_REASON`]. Its number and whether the search may be over with it, if it did.
+    pub async fn fail_silent(
+        &self,
+        held: HeldTrial,
+        why: String,
+        now: Timestamp,
+    ) -> Result<Option<(TrialNumber, bool)>> {
+        self.run(FailSilent { held, why, now }).await
     }
 
     /// The attributes of all studies, by study.

@@ -28,7 +28,7 @@ mod url;
 
 pub use engine::Heard;
 pub use error::StoreError;
-pub use foreign::{Attribute, Meaning, NewTrial, TrialMark, WholeTrial, constraint_values};
+pub use foreign::{Attribute, FAIL_REASON, HeldTrial, Meaning, NewTrial, TrialMark, WholeTrial, constraint_values};
 pub use record::*;
 pub use statistics::Statistics;
 pub use store::{PAGE, Store};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fleetune_coordinator::storage::{AttributeKind, Meaning, NewTrial, Param, StoreError, WholeTrial};
+use fleetune_coordinator::storage::{
+    AttributeKind, FAIL_REASON, HeldTrial, Meaning, NewTrial, Param, StoreError, WholeTrial,
+};
 use fleetune_core::{Distribution, FailKind, Params, StudyId, TrialId, TrialState};
 
 use super::harness::{Db, at, start_at, unit, worker};
@@ -197,4 +199,40 @@ pub async fn ended_and_leased_trials_refuse_clients(db: Db) {
         }
     }
     assert!(matches!(db.store.place_of(TrialId(999)).await, Err(StoreError::NoTrialOfId(_))));
+}
+
+pub async fn a_silent_trial_is_failed_unless_it_was_written_to(db: Db) {
+    let study = db.study("a").await;
+    let (one, other) = (running(&db, study.id, 1).await, running(&db, study.id, 1).await);
+    // Those are somebody else's: asked for, leased, waiting, ended.
+    db.start(&study, None, 2).await;
+    db.leased(&study, "w", 2).await;
+    let waiting = running(&db, study.id, 1).await;
+    db.store.set_state(study.id, waiting, TrialState::Waiting, vec![], at(2)).await.unwrap();
+    let ended = running(&db, study.id, 1).await;
+    db.store.set_state(study.id, ended, TrialState::Complete, vec![0.0], at(2)).await.unwrap();
+    let held = db.store.held_trials(TrialId(0), 10).await.unwrap();
+    assert_eq!(held.iter().map(|held| held.id).collect::<Vec<_>>(), [one, other]);
+    assert_eq!(db.store.held_trials(one, 10).await.unwrap(), held[1..]);
+    assert_eq!(db.store.held_trials(TrialId(0), 1).await.unwrap(), held[..1]);
+
+    // A sign of life counts as a write, but is none for a trial that is not held.
+    let before = whole(&db, waiting).await;
+    db.store.show_life(study.id, vec![other, waiting, ended, TrialId(1 << 40)]).await.unwrap();
+    assert_eq!(whole(&db, waiting).await, before);
+    let fail = |held: HeldTrial| db.store.fail_silent(held, "it \"left\"".to_owned(), at(9));
+    assert_eq!(fail(held[1]).await.unwrap(), None);
+    let (number, may_be_over) = fail(held[0]).await.unwrap().unwrap();
+    assert_eq!(fail(held[0]).await.unwrap(), None);
+    let WholeTrial { record, attributes } = whole(&db, one).await;
+    assert_eq!((record.number, record.state, record.ended_at), (number, TrialState::Fail, Some(at(9))));
+    assert_eq!(record.fail, Some((FailKind::Error, "it \"left\"".to_owned())));
+    assert!(attributes.contains(&system(FAIL_REASON, r#""it \"left\"""#)), "{attributes:?}");
+    assert_eq!(may_be_over, study.config.budget != fleetune_core::study::Budget::default());
+    let revision = whole(&db, other).await.record.revision;
+    assert_eq!(db.store.held_trials(TrialId(0), 10).await.unwrap(), [HeldTrial { revision, ..held[1] }]);
+    // Of a study that is gone nothing is left.
+    db.store.delete_study(study.id).await.unwrap();
+    assert_eq!(fail(HeldTrial { revision, ..held[1] }).await.unwrap(), None);
+    db.store.show_life(study.id, vec![other]).await.unwrap();
 }

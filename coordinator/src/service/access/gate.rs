@@ -10,14 +10,13 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 
 use super::limits::{Counted, Limits};
 use super::rules::{Rule, Who, rule};
 use super::tokens::{Caller, Tokens};
 use crate::metrics::Metrics;
-use crate::service::status;
+use crate::service::{Peer, status};
 use crate::storage::{Deed, audit};
 
 /// How a program over the storage itself is called in the record of deeds.
@@ -182,8 +181,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Where the call comes from, without the port, which says nothing.
 fn address(request: &Request) -> Option<IpAddr> {
-    let info = request.extensions().get::<TcpConnectInfo>();
-    info.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip().to_canonical())
+    let peer = request.extensions().get::<Peer>();
+    peer.and_then(|peer| peer.address).map(|address| address.ip().to_canonical())
 }
 
 fn peer(request: &Request) -> String {

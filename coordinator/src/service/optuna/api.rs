@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use fleetune_core::{StudyId, TrialId, TrialNumber};
+use fleetune_core::{StudyId, TrialId, TrialNumber, TrialState};
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::encoded;
 use fleetune_proto::optuna as wire;
@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status};
 
 use super::cache::Cache;
 use super::{decode, encode};
-use crate::scheduler::{Engine, EngineError};
-use crate::service::status;
+use crate::scheduler::{Engine, EngineError, Line};
+use crate::service::{Peer, status};
 use crate::storage::{AttributeKind, StoreError, TrialMark, WholeTrial, audit};
 
 /// Trials whose study is remembered, at most.
@@ -104,12 +104,15 @@ impl OptunaApi {
         id: i64,
         key: String,
         value: String,
+        line: Option<Line>,
     ) -> Result<(), Status> {
         let id = TrialId(id);
         let study = self.study_of(id).await?;
         let attribute = decode::attribute(kind, key, value).map_err(invalid)?;
         let meaning = decode::meaning(&attribute);
-        self.engine.set_trial_attribute(study, id, attribute, meaning).await.map_err(refused)
+        self.engine.set_trial_attribute(study, id, attribute, meaning).await.map_err(refused)?;
+        self.engine.note_holder(id, line);
+        Ok(())
     }
 }
 
@@ -203,6 +206,7 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::CreateNewTrialRequest>,
     ) -> Answer<wire::CreateNewTrialReply> {
+        let line = line(&request);
         let request = request.into_inner();
         let study = StudyId(request.study_id);
         let template = if request.template_trial_is_none {
@@ -214,6 +218,9 @@ impl StorageService for OptunaApi {
         };
         let trial = self.engine.add_trial(study, template).await.map_err(refused)?;
         self.remember(trial.id, study);
+        if trial.state == TrialState::Running {
+            self.engine.note_holder(trial.id, line);
+        }
         Ok(Response::new(wire::CreateNewTrialReply { trial_id: trial.id.0 }))
     }
 
@@ -221,12 +228,14 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::SetTrialParameterRequest>,
     ) -> Answer<wire::SetTrialParameterReply> {
+        let line = line(&request);
         let request = request.into_inner();
         let id = TrialId(request.trial_id);
         let study = self.study_of(id).await?;
         let name = request.param_name;
         let param = decode::param(&name, request.param_value_internal, &request.distribution).map_err(invalid)?;
         self.engine.set_parameter(study, id, name, param).await.map_err(refused)?;
+        self.engine.note_holder(id, line);
         Ok(Response::new(wire::SetTrialParameterReply {}))
     }
 
@@ -243,11 +252,19 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::SetTrialStateValuesRequest>,
     ) -> Answer<wire::SetTrialStateValuesReply> {
+        let line = line(&request);
         let request = request.into_inner();
         let id = TrialId(request.trial_id);
         let study = self.study_of(id).await?;
         let state = decode::state(request.state).map_err(invalid)?;
         let trial_updated = self.engine.set_trial_state(study, id, state, request.values).await.map_err(refused)?;
+        match state {
+            TrialState::Running if trial_updated => self.engine.note_holder(id, line),
+            TrialState::Running => {}
+            TrialState::Waiting | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
+                self.engine.note_end(id);
+            }
+        }
         Ok(Response::new(wire::SetTrialStateValuesReply { trial_updated }))
     }
 
@@ -255,11 +272,13 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::SetTrialIntermediateValueRequest>,
     ) -> Answer<wire::SetTrialIntermediateValueReply> {
+        let line = line(&request);
         let request = request.into_inner();
         let id = TrialId(request.trial_id);
         let study = self.study_of(id).await?;
         let step = decode::step(request.step).map_err(invalid)?;
         self.engine.set_step(study, id, step, request.intermediate_value).await.map_err(refused)?;
+        self.engine.note_holder(id, line);
         Ok(Response::new(wire::SetTrialIntermediateValueReply {}))
     }
 
@@ -267,8 +286,9 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::SetTrialUserAttributeRequest>,
     ) -> Answer<wire::SetTrialUserAttributeReply> {
+        let line = line(&request);
         let wire::SetTrialUserAttributeRequest { trial_id, key, value } = request.into_inner();
-        self.set_trial_attribute(AttributeKind::User, trial_id, key, value).await?;
+        self.set_trial_attribute(AttributeKind::User, trial_id, key, value, line).await?;
         Ok(Response::new(wire::SetTrialUserAttributeReply {}))
     }
 
@@ -276,8 +296,9 @@ impl StorageService for OptunaApi {
         &self,
         request: Request<wire::SetTrialSystemAttributeRequest>,
     ) -> Answer<wire::SetTrialSystemAttributeReply> {
+        let line = line(&request);
         let wire::SetTrialSystemAttributeRequest { trial_id, key, value } = request.into_inner();
-        self.set_trial_attribute(AttributeKind::System, trial_id, key, value).await?;
+        self.set_trial_attribute(AttributeKind::System, trial_id, key, value, line).await?;
         Ok(Response::new(wire::SetTrialSystemAttributeReply {}))
     }
 
@@ -294,6 +315,11 @@ impl StorageService for OptunaApi {
         let marks = self.engine.marks(study, above, &request.included_trial_ids).await.map_err(refused)?;
         Ok(Response::new(encoded::Replies { trials: self.encoded(&marks).await? }))
     }
+}
+
+/// The connection of a call, unless it comes from this process.
+fn line<T>(request: &Request<T>) -> Option<Line> {
+    request.extensions().get::<Peer>().map(|peer| peer.line.clone())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]

@@ -69,7 +69,7 @@ fn start(head: &mut StudyHead, trial: &mut TrialRecord) {
 }
 
 /// Enters an end, after its start.
-fn end(head: &mut StudyHead, trial: &mut TrialRecord, state: TrialState, ended_at: Option<Timestamp>) {
+pub(super) fn end(head: &mut StudyHead, trial: &mut TrialRecord, state: TrialState, ended_at: Option<Timestamp>) {
     if trial.turn.is_none() {
         start(head, trial);
     }

@@ -13,6 +13,7 @@ mod foreign;
 mod lease;
 mod prepare;
 mod reap;
+mod silence;
 mod start;
 mod study;
 mod trial;
@@ -34,6 +35,7 @@ pub(super) use foreign::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetS
 pub(super) use lease::{Release, RenewLeases};
 pub(super) use prepare::{FailPreparation, Prepare};
 pub(super) use reap::Reap;
+pub(super) use silence::{FailSilent, ShowLife};
 pub(super) use start::{Enqueue, Start, started_by};
 pub(super) use study::{CreateStudy, DeleteStudy, UpdateStudy};
 pub(super) use trial::{CancelTrial, FailWaiting, Finish, Report};

@@ -9,7 +9,7 @@ use sqlx::{query, query_as};
 use super::trials::select_trial;
 use super::{SqliteRows, database};
 use crate::storage::error::StoreError;
-use crate::storage::foreign::{Attribute, ForeignRows, TrialMark};
+use crate::storage::foreign::{Attribute, ForeignRows, HeldTrial, TrialMark};
 use crate::storage::packed::{pack_floats, pack_values};
 use crate::storage::raw::{attribute, ended_at, float_bits, kind_from_name};
 use crate::storage::record::TrialRecord;
@@ -48,6 +48,18 @@ impl ForeignRows for SqliteRows {
         let marks = marks.fetch_all(&mut *self.tx).await.map_err(database)?;
         let mark = |(id, revision, ended)| TrialMark { id: TrialId(id), revision: Revision(revision), ended };
         Ok(marks.into_iter().map(mark).collect())
+    }
+
+    async fn held_trials(&mut self, above: TrialId, limit: u32) -> Result<Vec<HeldTrial>> {
+        // Without being told, SQLite walks all trials in order of their ids.
+        let held = query_as::<_, (i64, i64, i64)>(
+            "SELECT id, study_id, revision FROM trial INDEXED BY trial_unwatched WHERE state = 'running' AND job_id IS NULL \
+             AND started_by IS NULL AND id > ?1 ORDER BY id LIMIT ?2",
+        );
+        let held = held.bind(above.0).bind(i64::from(limit)).fetch_all(&mut *self.tx).await.map_err(database)?;
+        let trial =
+            |(id, study, revision)| HeldTrial { id: TrialId(id), study: StudyId(study), revision: Revision(revision) };
+        Ok(held.into_iter().map(trial).collect())
     }
 
     async fn attributes_of(&mut self, ids: &[i64]) -> Result<Vec<(TrialId, Attribute)>> {
