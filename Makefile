@@ -111,8 +111,8 @@ test: setup-tests ## Run all tests, the runner's included
 	$(call runner-cargo,test)
 
 test-optuna: export FLEETUNE_OPTUNA_PYTHON := $(OPTUNA_DIR)/bin/python
-test-optuna: packages ## Run Optuna 5.0.0 on a server, and the tests of the Python package (installs both)
-	@scripts/setup.sh tests
+test-optuna: ## Run Optuna 5.0.0 and its dashboard on a server, and the tests of the Python package (installs all, and Chromium)
+	@scripts/setup.sh browser
 	@$(call python-in,$(OPTUNA_DIR),tests/python/optuna/requirements.txt)
 	@"$(OPTUNA_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check ./python
 	@rm -rf python/build python/src/*.egg-info

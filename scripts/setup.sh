@@ -4,6 +4,7 @@
 #
 #   scripts/setup.sh            check, install on Debian and Ubuntu, elsewhere say what is missing
 #   scripts/setup.sh tests      the same, and what tests alone need: Python
+#   scripts/setup.sh browser    the same, and Chromium, for what only `make test-optuna` runs
 #   scripts/setup.sh backend    print the engine back end to build for this machine: `cuda`, or nothing for the CPU
 set -euo pipefail
 
@@ -51,6 +52,9 @@ have_python() { have python3 && python3 -c 'import sys; sys.exit(sys.version_inf
 # Debian has pip for new environments in a package of its own, and calls it venv.
 have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
+# Playwright brings none here: a browser of the system's gets its updates.
+have_browser() { have chromium || have chromium-browser || have google-chrome; }
+
 have_nvcc() { have nvcc || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ]; }
 have_nvidia() { have nvidia-smi && nvidia-smi -L >/dev/null 2>&1; }
 
@@ -79,10 +83,11 @@ need "make" make have make
 need "CMake 3.14 or newer" cmake have_cmake
 need "libclang with its headers" libclang-dev have_libclang
 need "the PostgreSQL server programs (initdb, postgres)" postgresql have_postgres
-if [ "${1:-}" = tests ]; then
+if [ "${1:-}" = tests ] || [ "${1:-}" = browser ]; then
     need "Python 3.10 or newer" python3 have_python
     need "Python's venv" python3-venv have_venv
 fi
+if [ "${1:-}" = browser ]; then need "Chromium" chromium have_browser; fi
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "missing:"
@@ -112,7 +117,7 @@ if [ ${#missing[@]} -gt 0 ]; then
             "${as_root[@]}" tee /etc/postgresql-common/createcluster.d/fleetune.conf >/dev/null
     fi
     run apt-get install -q -y --no-install-recommends "${packages[@]}"
-    if [ "${1:-}" = tests ] && ! have_python; then
+    if [ -n "${1:-}" ] && ! have_python; then
         echo "error: the packages of this system hold $(python3 --version 2>&1); tests need Python 3.10 or newer in PATH" >&2
         exit 1
     fi

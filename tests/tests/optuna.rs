@@ -1,5 +1,5 @@
-//! Unmodified Optuna against a server, on both databases: its own storage contract, and programs as its users write them.
-//! And the Python package, whose tests start servers themselves.
+//! Unmodified Optuna against a server, on both databases: its own storage contract, programs as its users write them, also
+//! while the server is killed under them, and its dashboard in a browser. And the Python package.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -82,6 +82,13 @@ async fn programs_outlive_a_killed_server_on_postgres() {
     let url = PrivatePostgres::start().database().await;
     let file = "python/optuna/test_restart.py";
     tokio::task::spawn_blocking(move || run_with_program(&place!(), &url, file)).await.unwrap();
+}
+
+#[test]
+#[ignore = "needs optuna-dashboard and Chromium; `make test-optuna` installs them"]
+fn dashboard_of_optuna_shows_every_study() {
+    let place = place!();
+    run(&place, &place.sqlite("s.db"), "test_dashboard.py");
 }
 
 #[test]
