@@ -11,6 +11,8 @@ use tonic::{Code, Status};
 
 use super::harness::{Server, config, database, fresh_id, value};
 
+mod refused;
+
 const UNIT: &str =
     r#"{"name": "FloatDistribution", "attributes": {"step": null, "low": 0.0, "high": 1.0, "log": false}}"#;
 const ABC: &str = r#"{"name": "CategoricalDistribution", "attributes": {"choices": ["a", "b", "c"]}}"#;
