@@ -140,9 +140,17 @@ async fn a_server_that_is_away_is_unavailable_until_it_is_back() {
     let address = server.address.replace("localhost", "127.0.0.1");
     let (proxy, url) = proxy(&place, &server, &file);
 
-    let mut client = StorageServiceClient::new(connect(&url).await);
+    let channel = connect(&url).await;
+    let mut client = StorageServiceClient::new(channel.clone());
     client.create_new_study(new_study("s")).await.unwrap();
+    let watch = v1::WatchRequest { study: "s".to_owned(), after: 0 };
+    let mut changes = StudyServiceClient::new(channel).watch(watch).await.unwrap().into_inner();
+    changes.message().await.unwrap().unwrap();
     server.kill();
+    // An answer that breaks off in its midst says why, too.
+    let broken = changes.message().await.unwrap_err();
+    assert_eq!(broken.code(), Code::Unavailable, "{broken:?}");
+    assert!(broken.message().contains("the coordinator at https://localhost:"), "{broken:?}");
     let why = until_answered(&mut client, Code::Unavailable).await;
     assert!(why.contains("the coordinator at https://localhost:"), "{why}");
     let _server = serve(&place, &storage, &address);
