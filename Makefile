@@ -58,7 +58,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna lint fmt drill bench bench-scale bench-samplers bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna test-llama-bench lint fmt drill bench bench-scale bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,12 @@ test-optuna: ## Run Optuna 5.0.0 and its dashboard on a server, and the tests of
 drill: packages ## Kill, cut and restart coordinators, workers and databases, and check that nothing is lost (DRILL_S=600, ARGS="--seed N --storage sqlite")
 	cargo build $(LOCKED) -p fleetune-tests
 	@"$(TARGET_DIR)/debug/fleetune-drill" --seconds $(DRILL_S) $(ARGS)
+
+test-llama-bench: export FLEETUNE_RUNNER := $(RUNNER)
+test-llama-bench: export FLEETUNE_LLAMA_BENCH := $(RUNNER_DIR)/bench-engine/llama-bench
+test-llama-bench: bench-tools setup ## Measure with a real llama-bench (linked with the runner's engine; fetches 77 MB)
+	python3 scripts/bench-engine.py --target-dir "$(RUNNER_DIR)" --build-only
+	OMP_WAIT_POLICY=passive cargo test $(LOCKED) -p fleetune-tests --test llama_bench -- --ignored --nocapture
 
 lint: ## Check format, lints, dependency arrows and licences
 	cargo fmt --all --check

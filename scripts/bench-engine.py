@@ -180,9 +180,12 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3, help="per process (default: 3)")
     parser.add_argument("--prompt", type=int, default=512, help="tokens (default: 512)")
     parser.add_argument("--gen", type=int, default=64, help="tokens (default: 64)")
+    parser.add_argument("--build-only", action="store_true", help="build llama-bench, and measure nothing")
     arguments = parser.parse_args()
 
     binary = build_llama_bench(arguments.target_dir)
+    if arguments.build_only:
+        return
     bench = Bench(arguments, model_file(arguments.target_dir, arguments.size, arguments.quant))
     print(f"machine: {cpu_name()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}")
     print(f"engine:  {run([arguments.runner, '--version']).strip()}")

@@ -71,6 +71,10 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         }
         Command::Completions { shell } => return command::completions::run(*shell),
         Command::Man { output } => return command::man::run(output.as_deref()),
+        Command::Adapter { program: args::AdapterVerb::LlamaBench { path } } => {
+            let answered = fleetune_worker::adapter::llama_bench(path).await;
+            return Ok(if answered { Exit::Done } else { Exit::Unexpected });
+        }
         _ => {}
     }
     let loaded = config::load(&cli.global)?;
@@ -113,6 +117,6 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         }
         Command::Model { verb } => command::model::run(verb, format),
         Command::Config { verb } => command::config::run(&verb, &loaded, format),
-        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
+        Command::Adapter { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
     }
 }

@@ -11,9 +11,11 @@ use crate::trial::FailKind;
 use crate::workload::Workload;
 
 mod cpu_list;
+mod engine_log;
 mod settings;
 
 pub use cpu_list::{CpuList, InvalidCpuList, MAX_CPU};
+pub use engine_log::EngineLog;
 pub use settings::{FlashAttn, InvalidSetting, KvType, LoadMode, MAX_THREADS, SETTING_NAMES, Settings, SplitMode};
 
 /// Longest line of the protocol in bytes, newline not counted. A reader gives up on a longer one.
@@ -63,6 +65,9 @@ pub enum Event {
         engine: Engine,
         /// Devices the engine can use, in its order.
         devices: Vec<Device>,
+        /// Names of the settings it takes; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        settings: Vec<String>,
     },
     /// Answer to [`Request::Describe`].
     Described(Described),

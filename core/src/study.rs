@@ -220,12 +220,19 @@ pub struct Budget {
     pub target: Option<f64>,
 }
 
+/// Runs a model in `fleetune-runner`, which holds llama.cpp.
+pub const LLAMA_CPP: &str = "llama-cpp";
+/// Runs a model with any build's `llama-bench`.
+pub const LLAMA_BENCH: &str = "llama-bench";
+/// The executors that there are.
+pub const EXECUTORS: [&str; 2] = [LLAMA_CPP, LLAMA_BENCH];
+
 /// What the workers of a model study run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Benchmark {
     /// The model, as a path or name that a worker resolves in its folders.
     pub model: String,
-    /// Who runs it: `llama-cpp`.
+    /// Who runs it: one of [`EXECUTORS`].
     pub executor: String,
     /// The request that is measured.
     pub workload: Workload,

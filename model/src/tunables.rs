@@ -45,9 +45,11 @@ pub struct DefaultSpace {
     pub fixed: Params,
 }
 
-/// What may be searched beyond speed at equal quality.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What may be searched beyond speed at equal quality, and what at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceOptions {
+    /// The settings that the engine takes; empty means all. Others are neither searched nor have a default.
+    pub settings: Vec<String>,
     /// Search 8-bit KV caches too. They save memory and can be faster, at some cost in quality.
     pub quantized_kv: bool,
 }
@@ -61,7 +63,7 @@ impl DefaultSpace {
 
 /// The default space of `model` on the machine of `inventory` for `workload`.
 pub fn default_space(model: &ModelMetadata, inventory: &Inventory, workload: &Workload) -> DefaultSpace {
-    default_space_with(model, inventory, workload, SpaceOptions::default())
+    default_space_with(model, inventory, workload, &SpaceOptions::default())
 }
 
 /// The same, with more than speed at equal quality.
@@ -69,10 +71,10 @@ pub fn default_space_with(
     model: &ModelMetadata,
     inventory: &Inventory,
     workload: &Workload,
-    options: SpaceOptions,
+    options: &SpaceOptions,
 ) -> DefaultSpace {
     let plan = Plan::new(model, inventory, workload);
-    let mut space = SpaceWriter::default();
+    let mut space = SpaceWriter::new(&options.settings);
     space.fix("n_ctx", Value::Int(i64::from(plan.n_ctx)));
     batches(&mut space, workload.prompt);
     // `auto` is `on` wherever the device can; a third choice would be measured twice.
@@ -116,7 +118,7 @@ impl<'a> Plan<'a> {
 }
 
 /// Sizes of the pieces in which a prompt is computed. Pieces of the prompt's length and above are one and the same.
-fn batches(space: &mut SpaceWriter, prompt: u32) {
+fn batches(space: &mut SpaceWriter<'_>, prompt: u32) {
     let choices = |all: &[u32], default: u32| -> Vec<u32> {
         let whole = if default >= prompt { Some(default) } else { all.iter().copied().find(|size| *size >= prompt) };
         let mut sizes: Vec<u32> = all.iter().copied().filter(|size| *size < prompt).chain(whole).collect();
@@ -135,7 +137,7 @@ fn batches(space: &mut SpaceWriter, prompt: u32) {
     }
 }
 
-fn threads(space: &mut SpaceWriter, plan: &Plan<'_>, inventory: &Inventory) {
+fn threads(space: &mut SpaceWriter<'_>, plan: &Plan<'_>, inventory: &Inventory) {
     let logical = inventory.cpu.logical_cpus.max(1);
     let cores = inventory.cpu.physical_cores.clamp(1, logical);
     let default = i64::from(cores);
@@ -150,7 +152,7 @@ fn threads(space: &mut SpaceWriter, plan: &Plan<'_>, inventory: &Inventory) {
     }
 }
 
-fn gpus(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata) {
+fn gpus(space: &mut SpaceWriter<'_>, plan: &Plan<'_>, model: &ModelMetadata) {
     let layers = i64::from(model.layers_to_offload());
     space.range("n_gpu_layers", 0, layers, false, layers);
     let on_off = [true, false].map(Value::Bool);
@@ -168,13 +170,15 @@ fn gpus(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata) {
             let last = plan.gpus.len() as i64 - 1;
             space.range("main_gpu", 0, last, false, 0);
             // Split over the GPUs, by layers or by rows, none of them is the main one.
-            space.when("split_mode == 'none'");
+            if space.searches("split_mode") {
+                space.when("split_mode == 'none'");
+            }
         }
     }
 }
 
 /// What matters for weights that the CPU computes with.
-fn host(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata, inventory: &Inventory) {
+fn host(space: &mut SpaceWriter<'_>, plan: &Plan<'_>, model: &ModelMetadata, inventory: &Inventory) {
     let auto = Value::from("auto");
     let file_mib = model.file_bytes >> 20;
     let fits_ram = file_mib.saturating_mul(5) / 4 <= inventory.ram_mib;
@@ -189,7 +193,7 @@ fn host(space: &mut SpaceWriter, plan: &Plan<'_>, model: &ModelMetadata, invento
     }
 }
 
-fn kv_types(space: &mut SpaceWriter, model: &ModelMetadata, options: SpaceOptions) {
+fn kv_types(space: &mut SpaceWriter<'_>, model: &ModelMetadata, options: &SpaceOptions) {
     /// Elements in a block of the quantised types.
     const BLOCK: u32 = 32;
     let f16 = Value::from("f16");
@@ -201,8 +205,9 @@ fn kv_types(space: &mut SpaceWriter, model: &ModelMetadata, options: SpaceOption
     }
     let types = [f16.clone(), Value::from("q8_0")];
     space.choose("type_k", &types, &f16);
-    space.choose("type_v", &types, &f16);
-    space.forbid("type_v != 'f16' && flash_attn == 'off'", "a quantised V cache needs flash attention");
+    if space.choose("type_v", &types, &f16) && space.searches("flash_attn") {
+        space.forbid("type_v != 'f16' && flash_attn == 'off'", "a quantised V cache needs flash attention");
+    }
 }
 
 #[cfg(test)]

@@ -124,6 +124,7 @@ fn info() -> Event {
             build: "test".to_owned(),
         },
         devices: gpus.chain([device("CPU".to_owned(), DeviceKind::Cpu, 8192)]).collect(),
+        settings: Vec::new(),
     }
 }
 

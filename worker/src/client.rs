@@ -155,6 +155,8 @@ pub struct Description {
     pub baseline_note: Option<String>,
     /// What the engine itself proposes.
     pub engine_fit: Option<Params>,
+    /// The settings that the engine takes; empty means all.
+    pub settings: Vec<String>,
 }
 
 /// The end of a job.

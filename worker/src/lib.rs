@@ -3,6 +3,7 @@
 //! It only dials out. The engine lives in a child (`fleetune-runner`); whatever happens to it, the agent goes on.
 //! Parsing arguments and opening connections is the business of whoever starts an [`agent::Agent`].
 
+pub mod adapter;
 pub mod agent;
 pub mod client;
 pub mod executor;

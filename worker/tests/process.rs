@@ -8,8 +8,8 @@ use fleetune_core::measurement::MAX_STDERR_TAIL;
 use fleetune_core::runner::{Event, Settings};
 use fleetune_core::{FailKind, Workload};
 use fleetune_worker::executor::{
-    Bench, Cause, Child, EVENT_QUEUE, Ended, Executor, ExecutorError, Exit, LlamaExecutor, LogFolder, Run, Rung, Stop,
-    Transcript, converse,
+    Bench, Cause, Child, EVENT_QUEUE, Ended, Executor, ExecutorError, Exit, LlamaExecutor, LogFolder, Run, Rung,
+    Runner, Stop, Transcript, converse,
 };
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -156,7 +156,7 @@ async fn scripted(folder: &Path, script: &str, time_limit: Duration, stop: Optio
     let model = folder.join("m.gguf");
     std::fs::write(&model, b"model").unwrap();
     std::fs::write(folder.join("m.gguf.script.json"), script).unwrap();
-    let executor = LlamaExecutor::new(RUNNER)
+    let executor = LlamaExecutor::new(Runner::at(Path::new(RUNNER)))
         .with_grace(Duration::from_millis(500))
         .with_logs(LogFolder::new(folder.join("logs")));
     let bench = Bench {
@@ -261,7 +261,7 @@ async fn flood_on_stderr_neither_blocks_nor_grows() {
 
 #[tokio::test]
 async fn engine_of_the_scripted_runner_is_never_mistaken_for_a_real_one() {
-    let executor = LlamaExecutor::new(RUNNER);
+    let executor = LlamaExecutor::new(Runner::at(Path::new(RUNNER)));
     let fingerprint = within(executor.fingerprint()).await.unwrap();
     assert!(fingerprint.starts_with("scripted "), "{fingerprint}");
     assert_eq!(within(executor.devices()).await.unwrap().len(), 1);

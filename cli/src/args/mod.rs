@@ -132,6 +132,13 @@ pub enum Command {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Stand between a worker and a program of others: answer a runner's request on stdin
+    #[command(hide = true)]
+    Adapter {
+        /// What sort of program.
+        #[command(subcommand)]
+        program: AdapterVerb,
+    },
     /// Print what makes a shell complete commands and options
     #[command(after_help = "\
 Examples:
@@ -152,6 +159,16 @@ Examples:
         /// Folder to write the pages to; it is made if it is not there
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
+    },
+}
+
+/// `fleetune adapter …`.
+#[derive(Debug, Subcommand)]
+pub enum AdapterVerb {
+    /// `llama-bench` of any build of llama.cpp
+    LlamaBench {
+        /// The program
+        path: PathBuf,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use fleetune_core::Direction;
+use fleetune_core::study::{EXECUTORS, LLAMA_CPP};
 
 use super::parse::{parse_direction, parse_duration};
 use super::search::SearchArgs;
@@ -129,6 +130,9 @@ pub struct CreateArgs {
     /// The model: a GGUF file on this machine, or the name by which workers know it
     #[arg(long, value_name = "FILE-OR-NAME")]
     pub model: Option<String>,
+    /// Who measures the model: workers with `fleetune-runner`, or with a `llama-bench`
+    #[arg(long, value_name = "NAME", requires = "model", value_parser = EXECUTORS, default_value = LLAMA_CPP)]
+    pub executor: String,
     /// Which values are better, minimize or maximize; may be repeated, once for each value
     #[arg(long, value_name = "DIRECTION", value_delimiter = ',', value_parser = parse_direction)]
     pub direction: Vec<Direction>,

@@ -21,7 +21,8 @@ pub struct TuneArgs {
     /// Forget what this study has measured and begin anew
     #[arg(long)]
     pub fresh: bool,
-    /// The program that holds llama.cpp [default: `fleetune-runner` beside this program]
+    /// The program that holds llama.cpp: a `fleetune-runner`, or the `llama-bench` of any build [default:
+    /// `fleetune-runner` beside this program]
     #[arg(long, value_name = "PATH")]
     pub runner: Option<PathBuf>,
 }

@@ -46,7 +46,8 @@ pub struct WorkerRunArgs {
     /// Name of the worker [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The program that holds llama.cpp [default: `fleetune-runner` beside this program]
+    /// The program that holds llama.cpp: a `fleetune-runner`, or the `llama-bench` of any build [default:
+    /// `fleetune-runner` beside this program]
     #[arg(long, value_name = "PATH")]
     pub runner: Option<PathBuf>,
 }

@@ -2,9 +2,9 @@
 
 use fleetune_core::runner::Settings;
 use fleetune_core::space::SpaceError;
-use fleetune_core::study::{Benchmark, Pin, StudyConfig};
+use fleetune_core::study::{Benchmark, EXECUTORS, Pin, StudyConfig};
 use fleetune_core::{Distribution, Inventory, Params, SearchSpace};
-use fleetune_model::{ModelMetadata, tunables};
+use fleetune_model::{ModelMetadata, SpaceOptions, default_space_with};
 
 use super::error::EngineError;
 use crate::storage::{NewWaiting, Origin, Prepared, StudyRecord};
@@ -24,6 +24,8 @@ pub struct Described {
     pub baseline_note: String,
     /// The engine's own memory-fit proposal; empty when it offers none.
     pub engine_fit: Params,
+    /// The settings that the engine takes; empty means all.
+    pub settings: Vec<String>,
 }
 
 /// Refuses what could never be run: unknown settings, an executor nobody has, a searched setting that is fixed too.
@@ -36,10 +38,10 @@ pub fn check_config(config: &StudyConfig) -> Result<(), EngineError> {
             None => Ok(()),
         };
     };
-    if benchmark.executor != "llama-cpp" {
+    if !EXECUTORS.contains(&benchmark.executor.as_str()) {
         return Err(EngineError::invalid(
             "benchmark.executor",
-            format!("there is no executor `{}`; `llama-cpp` is the one of this version", benchmark.executor),
+            format!("there is no executor `{}`; there are {}", benchmark.executor, EXECUTORS.join(" and ")),
         ));
     }
     if config.directions != [benchmark.objective.direction()] {
@@ -115,7 +117,10 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
     let benchmark =
         config.benchmark.as_mut().ok_or_else(|| EngineError::invalid("study", "has no model to describe"))?;
     let given = benchmark.fixed.clone();
-    let machine = tunables::default_space(&described.model, &described.inventory, &benchmark.workload);
+    let searched = config.space.iter().flat_map(|space| space.parameters().keys());
+    check_taken(&benchmark.executor, &described.settings, given.keys().chain(searched))?;
+    let options = SpaceOptions { settings: described.settings.clone(), ..SpaceOptions::default() };
+    let machine = default_space_with(&described.model, &described.inventory, &benchmark.workload, &options);
     // Machine defaults first, the worker's (which know the safety rules) over them, what the person fixed over all.
     let mut defaults = machine.defaults.clone();
     defaults.extend(described.defaults.clone());
@@ -159,6 +164,22 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
     // Whatever the sampler refuses is better said now than at the first trial.
     fleetune_sampler::build(&config).map_err(|error| EngineError::invalid("sampler", error))?;
     Ok(Prepared { description, config, pin: described.pin, waiting })
+}
+
+/// Refuses settings that the engine does not take; `taken` empty means that it takes all.
+fn check_taken<'a>(
+    executor: &str,
+    taken: &[String],
+    mut asked: impl Iterator<Item = &'a String>,
+) -> Result<(), EngineError> {
+    match asked.find(|name| !taken.is_empty() && !taken.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(EngineError::Invalid {
+            what: format!("setting `{name}`"),
+            why: format!("the worker's `{executor}` does not take it; it takes {}", taken.join(", ")),
+            hint: None,
+        }),
+    }
 }
 
 /// The machine's space, with what the person fixed held at its value: clauses about it still hold.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetune_core::runner::SETTING_NAMES;
 use fleetune_core::{Inventory, LeaseToken, VisibleModel, WorkerId};
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::v1::worker_service_server::WorkerService;
@@ -206,7 +207,15 @@ fn described(wire: v1::Description) -> Result<Described, Status> {
         defaults: convert::params(wire.defaults).map_err(invalid)?,
         baseline_note: bounded(wire.baseline_note),
         engine_fit: convert::params(wire.engine_fit).map_err(invalid)?,
+        settings: settings(wire.settings)?,
     })
+}
+
+fn settings(names: Vec<String>) -> Result<Vec<String>, Status> {
+    match names.iter().find(|name| !SETTING_NAMES.contains(&name.as_str())) {
+        Some(unknown) => Err(wrong("settings", format!("`{}` is none", bounded(unknown.clone())))),
+        None => Ok(names),
+    }
 }
 
 fn json<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Status> {

@@ -126,10 +126,21 @@ fn batches_stop_at_the_prompt() {
 }
 
 #[test]
+fn settings_that_an_engine_does_not_take_are_left_out() {
+    let inventory: Inventory = serde_json::from_str(TWO_GPUS).unwrap();
+    let settings = ["n_batch", "main_gpu", "type_k", "type_v"].map(str::to_owned).to_vec();
+    let options = SpaceOptions { quantized_kv: true, settings };
+    let made = default_space_with(&small(), &inventory, &Workload::default(), &options);
+    let searched: Vec<_> = made.search_space().unwrap().parameters().keys().cloned().collect();
+    assert_eq!(searched, ["main_gpu", "n_batch", "type_k", "type_v"]);
+    assert_eq!(made.defaults.keys().collect::<Vec<_>>(), ["main_gpu", "n_batch", "type_k", "type_v"]);
+}
+
+#[test]
 fn quantised_caches_are_searched_only_on_request_and_with_flash_attention() {
     let inventory: Inventory = serde_json::from_str(CPU_ONLY).unwrap();
-    let options = SpaceOptions { quantized_kv: true };
-    let made = default_space_with(&small(), &inventory, &Workload::default(), options);
+    let options = SpaceOptions { quantized_kv: true, ..SpaceOptions::default() };
+    let made = default_space_with(&small(), &inventory, &Workload::default(), &options);
     let space = made.search_space().unwrap();
     assert_eq!(made.defaults["type_v"], Value::from("f16"));
     let mut params = made.defaults.clone();
@@ -139,6 +150,6 @@ fn quantised_caches_are_searched_only_on_request_and_with_flash_attention() {
     params.insert("flash_attn".into(), Value::from("off"));
     assert_eq!(space.forbidden_by(&params).unwrap().why(), Some("a quantised V cache needs flash attention"));
     let odd = ModelMetadata { key_length: 80, ..small() };
-    let made = default_space_with(&odd, &inventory, &Workload::default(), options);
+    let made = default_space_with(&odd, &inventory, &Workload::default(), &options);
     assert!(made.fixed.contains_key("type_k"), "blocks of 32 do not fit into heads of 80");
 }

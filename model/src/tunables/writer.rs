@@ -6,26 +6,44 @@ use super::{DefaultSpace, Params, Value};
 
 /// Collects parameters in the order in which they are given.
 #[derive(Default)]
-pub(super) struct SpaceWriter {
+pub(super) struct SpaceWriter<'a> {
+    /// The settings that are written; empty means all.
+    known: &'a [String],
+    /// Whether the parameter that was given last is searched.
+    searched: bool,
     parameters: String,
     forbids: String,
     defaults: Params,
     fixed: Params,
 }
 
-impl SpaceWriter {
+impl<'a> SpaceWriter<'a> {
+    /// Of these settings alone; of all when there are none.
+    pub(super) fn new(known: &'a [String]) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.known.is_empty() || self.known.iter().any(|known| known == name)
+    }
+
     /// A setting that is not searched.
     pub(super) fn fix(&mut self, name: &str, value: Value) {
+        self.searched = false;
+        if !self.knows(name) {
+            return;
+        }
         self.defaults.insert(name.to_owned(), value.clone());
         self.fixed.insert(name.to_owned(), value);
     }
 
     /// One of `choices`, `default` among them; returns whether there is anything to search.
     pub(super) fn choose(&mut self, name: &str, choices: &[Value], default: &Value) -> bool {
-        if choices.len() < 2 {
+        if choices.len() < 2 || !self.knows(name) {
             self.fix(name, default.clone());
             return false;
         }
+        self.searched = true;
         self.defaults.insert(name.to_owned(), default.clone());
         let choices: Vec<String> = choices.iter().map(literal).collect();
         self.line(format_args!("[parameters.{name}]"));
@@ -36,10 +54,11 @@ impl SpaceWriter {
 
     /// A whole number from `low` to `high`; fixed where that is one number.
     pub(super) fn range(&mut self, name: &str, low: i64, high: i64, log: bool, default: i64) {
-        if low >= high {
+        if low >= high || !self.knows(name) {
             self.fix(name, Value::Int(default));
             return;
         }
+        self.searched = true;
         self.defaults.insert(name.to_owned(), Value::Int(default));
         self.line(format_args!("[parameters.{name}]"));
         self.line(format_args!("type = \"int\""));
@@ -51,9 +70,16 @@ impl SpaceWriter {
         self.line(format_args!("default = {default}"));
     }
 
+    /// Whether a parameter of this name was written.
+    pub(super) fn searches(&self, name: &str) -> bool {
+        self.parameters.contains(&format!("[parameters.{name}]\n"))
+    }
+
     /// The condition of the parameter that was written last.
     pub(super) fn when(&mut self, condition: &str) {
-        self.line(format_args!("when = \"{condition}\""));
+        if self.searched {
+            self.line(format_args!("when = \"{condition}\""));
+        }
     }
 
     /// A combination that is never tried.

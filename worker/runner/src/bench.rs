@@ -52,7 +52,7 @@ pub(crate) fn run(
             emit(&Event::Repetition(phases.report(index, warmup, workload)?))?;
         }
     }
-    emit(&Event::Done { ram_peak_mib: machine::ram_peak_mib(), vram_peak_mib: vram_mib(&gpus) })
+    emit(&Event::Done { ram_peak_mib: machine::ram_peak_mib(), vram_peak_mib: log::heard().facts.vram_mib(&gpus) })
 }
 
 /// Times of one repetition.
@@ -114,16 +114,6 @@ impl Phases {
         }
         Ok(repetition)
     }
-}
-
-/// What the engine took on GPUs, by its own account; `None` without one.
-fn vram_mib(gpus: &[String]) -> Option<f64> {
-    if gpus.is_empty() {
-        return None;
-    }
-    // Pinned host memory is called `CUDA_Host`, without the device's number.
-    let on_gpu = |name: &str| gpus.iter().any(|gpu| name.starts_with(gpu.as_str()));
-    Some(log::heard().buffers.iter().filter(|buffer| on_gpu(&buffer.device)).map(|buffer| buffer.mib).sum())
 }
 
 /// Tokens from a seed, the same on every machine.

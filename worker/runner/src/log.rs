@@ -1,32 +1,24 @@
-//! Listens to the engine's log: what it says about buffers, layers and flash attention is nowhere else to be read, and
-//! its last warnings explain a failure. Warnings and a few facts go to stderr, the rest is dropped.
+//! Listens to the engine's log: for its facts, and because its last warnings explain a failure. Warnings and facts go to
+//! stderr, the rest is dropped.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fleetune_core::runner::{Buffer, LoadMode};
+use fleetune_core::runner::EngineLog;
 use llama_cpp_sys_2 as sys;
 
 /// Warnings and errors that are kept.
 const MAX_PROBLEMS: usize = 24;
 /// A line is cut here, bytes.
 const MAX_LINE: usize = 1024;
-/// More buffers than any machine's devices make.
-const MAX_BUFFERS: usize = 256;
 
 /// What the engine has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Heard {
-    /// Buffers in the order of their making; a compute buffer that is made again replaces the former.
-    pub(crate) buffers: Vec<Buffer>,
-    /// Layers on a GPU, and layers there are.
-    pub(crate) offloaded: Option<(u32, u32)>,
-    /// Whether flash attention was found to work, where it was to be found out.
-    pub(crate) flash_attn: Option<bool>,
-    /// How the file is really read.
-    pub(crate) load_mode: Option<LoadMode>,
+    /// What it said of buffers, layers and flash attention.
+    pub(crate) facts: EngineLog,
     /// The system did not let the model be locked into memory.
     pub(crate) lock_refused: bool,
     problems: VecDeque<String>,
@@ -100,37 +92,7 @@ impl Heard {
             }
             self.problems.push_back(line.to_owned());
         }
-        if let Some(buffer) = buffer(line) {
-            self.add_buffer(buffer);
-            return true;
-        }
-        if let Some(offloaded) = offloaded(line) {
-            self.offloaded = Some(offloaded);
-            return true;
-        }
-        if let Some(mode) = between(line, "(load_mode = ", ")").and_then(LoadMode::from_name) {
-            self.load_mode = Some(mode);
-            return true;
-        }
-        if line.ends_with("Flash Attention enabled") {
-            self.flash_attn = Some(true);
-            return true;
-        }
-        if line.contains("Flash Attention not supported") {
-            self.flash_attn = Some(false);
-            return true;
-        }
-        false
-    }
-
-    fn add_buffer(&mut self, new: Buffer) {
-        // Reserved once per shape of graph; the last one is the one in use.
-        let same = |old: &Buffer| old.what == "compute" && new.what == "compute" && old.device == new.device;
-        if let Some(position) = self.buffers.iter().position(same) {
-            self.buffers[position] = new;
-        } else if self.buffers.len() < MAX_BUFFERS {
-            self.buffers.push(new);
-        }
+        self.facts.line(line)
     }
 
     /// The last warnings and errors as one text.
@@ -142,50 +104,17 @@ impl Heard {
     }
 }
 
-/// Reads `load_tensors:   CPU_Mapped model buffer size =   636.18 MiB`.
-fn buffer(line: &str) -> Option<Buffer> {
-    let (before, after) = line.split_once(" buffer size = ")?;
-    let (_, names) = before.split_once(": ")?;
-    let (device, what) = names.trim().split_once(' ')?;
-    let mib = after.trim().strip_suffix("MiB")?.trim().parse().ok()?;
-    Some(Buffer { device: device.to_owned(), what: what.trim().to_owned(), mib })
-}
-
-/// Reads `load_tensors: offloaded 33/33 layers to GPU`.
-fn offloaded(line: &str) -> Option<(u32, u32)> {
-    let (on_gpu, total) = between(line, "offloaded ", " layers to GPU")?.split_once('/')?;
-    Some((on_gpu.parse().ok()?, total.parse().ok()?))
-}
-
-fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    Some(line.split_once(before)?.1.split_once(after)?.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn facts_are_picked_out_of_the_log() {
+    fn a_fact_in_pieces_is_one_line() {
         let mut listener = Listener::default();
-        for text in [
-            "load_tensors: loading model tensors, this can take a while... (load_mode = mmap)\n",
-            "load_tensors: offloaded 12/33 layers to GPU\n",
-            "load_tensors:   CPU_Mapped model buffer size =   636.18 MiB\n",
-            "llama_kv_cache:      CUDA0 KV buffer size =    88.00 MiB\n",
-            "sched_reserve:      CUDA0 compute buffer size =   300.00 MiB\n",
-            "sched_reserve:      CUDA0 compute buffer size =   66.50 MiB\n",
-            "sched_reserve: Flash Attention ",
-        ] {
-            listener.hear(sys::GGML_LOG_LEVEL_INFO, text, &mut io::sink());
-        }
+        listener.hear(sys::GGML_LOG_LEVEL_INFO, "sched_reserve: Flash Attention ", &mut io::sink());
         listener.hear(sys::GGML_LOG_LEVEL_CONT, "enabled\n", &mut io::sink());
-        let heard = listener.heard;
-        assert_eq!((heard.offloaded, heard.flash_attn), (Some((12, 33)), Some(true)));
-        assert_eq!(heard.load_mode, Some(LoadMode::Mmap));
-        let buffers: Vec<_> = heard.buffers.iter().map(|b| (b.device.as_str(), b.what.as_str(), b.mib)).collect();
-        assert_eq!(buffers, [("CPU_Mapped", "model", 636.18), ("CUDA0", "KV", 88.0), ("CUDA0", "compute", 66.5)]);
-        assert_eq!(heard.problems(), "the engine gives no reason");
+        assert_eq!(listener.heard.facts.flash_attn, Some(true));
+        assert_eq!(listener.heard.problems(), "the engine gives no reason");
     }
 
     #[test]

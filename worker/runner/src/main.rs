@@ -99,7 +99,8 @@ fn answer(request: &Request) -> Result<(), Failure> {
     let backend = engine::start()?;
     match request {
         Request::Info => {
-            events::emit(&Event::Info { engine: engine::describe_engine(), devices: engine::devices(&backend) })
+            let (engine, devices) = (engine::describe_engine(), engine::devices(&backend));
+            events::emit(&Event::Info { engine, devices, settings: Vec::new() })
         }
         Request::Describe { model, n_ctx } => events::emit(&Event::Described(describe::run(&backend, model, *n_ctx)?)),
         Request::Bench { model, settings, workload, seed } => bench::run(&backend, model, settings, workload, *seed),

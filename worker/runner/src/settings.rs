@@ -144,7 +144,7 @@ impl Resolved {
     /// What became of the settings: from the context where it can be asked, else from the log. What can have no effect
     /// without a GPU reads the same whatever was asked.
     pub(crate) fn effective(&self, context: ContextFacts, heard: &Heard) -> EffectiveSettings {
-        let (layers_on_gpu, layers_total) = heard.offloaded.unwrap_or((0, context.n_layer + 1));
+        let (layers_on_gpu, layers_total) = heard.facts.offloaded.unwrap_or((0, context.n_layer + 1));
         let gpu = context.has_gpu;
         EffectiveSettings {
             n_ctx: context.n_ctx,
@@ -156,7 +156,7 @@ impl Resolved {
             flash_attn_resolved: match self.flash_attn {
                 FlashAttn::On => Some(true),
                 FlashAttn::Off => Some(false),
-                FlashAttn::Auto => heard.flash_attn,
+                FlashAttn::Auto => heard.facts.flash_attn,
             },
             type_k: self.type_k,
             type_v: self.type_v,
@@ -168,14 +168,14 @@ impl Resolved {
             split_mode: if gpu { self.split_mode } else { SplitMode::None },
             main_gpu: if gpu { i32::try_from(self.main_gpu).unwrap_or(i32::MAX) } else { 0 },
             load_mode: self.effective_load_mode(heard),
-            repack: self.repack && heard.buffers.iter().any(|buffer| is_rearranged(&buffer.device)),
+            repack: self.repack && heard.facts.buffers.iter().any(|buffer| is_rearranged(&buffer.device)),
             cpu_affinity: self.cpu_affinity.clone(),
-            buffers: heard.buffers.clone(),
+            buffers: heard.facts.buffers.clone(),
         }
     }
 
     fn effective_load_mode(&self, heard: &Heard) -> LoadMode {
-        match (heard.load_mode.unwrap_or(self.load_mode), heard.lock_refused) {
+        match (heard.facts.load_mode.unwrap_or(self.load_mode), heard.lock_refused) {
             (LoadMode::Mlock, true) => LoadMode::None,
             (LoadMode::MmapMlock, true) => LoadMode::Mmap,
             (mode, _) => mode,

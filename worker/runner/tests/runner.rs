@@ -189,7 +189,7 @@ fn weights_that_are_not_numbers_are_non_finite() {
 #[test]
 fn info_and_description_need_no_weights() {
     let events = ask(&Request::Info);
-    let [Event::Info { engine, devices }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Info { engine, devices, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(engine.name, "llama.cpp");
     assert!(!engine.version.is_empty() && !engine.build.is_empty() && !devices.is_empty(), "{engine:?}");
 

@@ -2,7 +2,7 @@
 
 use fleetune_core::study::Pin;
 use fleetune_core::{FailKind, Params};
-use fleetune_model::tunables;
+use fleetune_model::{SpaceOptions, default_space_with};
 
 use super::leases::Lease;
 use super::session::Session;
@@ -51,7 +51,9 @@ impl Session {
             Err(unusable) => return Err(unusable.into()),
         };
         let layers = file.metadata.layers_to_offload();
-        let mut defaults = tunables::default_space(&file.metadata, &self.inventory, &benchmark.workload).defaults;
+        let settings = self.executor.settings().await?;
+        let options = SpaceOptions { settings: settings.clone(), ..SpaceOptions::default() };
+        let mut defaults = default_space_with(&file.metadata, &self.inventory, &benchmark.workload, &options).defaults;
         defaults.extend(benchmark.fixed.clone());
         let nearest = self.rules.nearest_safe(&self.inventory, &defaults, layers, benchmark.allow_wsl_unsafe);
         let (defaults, baseline_note) = nearest.unwrap_or_else(|| {
@@ -75,6 +77,7 @@ impl Session {
             defaults,
             baseline_note,
             engine_fit: engine_view.fit.map(|fit| fit.to_params()),
+            settings,
         }))
     }
 }

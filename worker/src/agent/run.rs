@@ -18,7 +18,7 @@ use super::setbacks::Setbacks;
 use super::spool::Spool;
 use super::{AgentConfig, AgentError, AgentEvent, JobEnd, JobKind, Unusable};
 use crate::client::{Client, Job, Work};
-use crate::executor::{Executor, ExecutorError, GRACE, LlamaExecutor, LogFolder, Stop, WSL_GRACE, find_runner};
+use crate::executor::{Executor, ExecutorError, GRACE, LlamaExecutor, LogFolder, Runner, Stop, WSL_GRACE};
 use crate::identity::Identity;
 use crate::lock::DeviceLocks;
 use crate::models::Models;
@@ -61,7 +61,7 @@ impl Agent {
         link: impl Into<Link>,
         probe: Arc<dyn Probe>,
     ) -> Result<Self, AgentError> {
-        let runner = find_runner(config.runner.as_deref())?;
+        let runner = Runner::find(config.runner.as_deref())?;
         let identity = Identity::take(&config.data_dir)?;
         let looking = probe.clone();
         let mut inventory = tokio::task::spawn_blocking(move || looking.inventory())

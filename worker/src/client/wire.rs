@@ -152,6 +152,7 @@ fn description(description: &Description) -> v1::Description {
         defaults: convert::params_to_wire(&description.defaults),
         baseline_note: description.baseline_note.clone().unwrap_or_default(),
         engine_fit: description.engine_fit.as_ref().map(convert::params_to_wire).unwrap_or_default(),
+        settings: description.settings.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Drives `fleetune-runner`, the child that holds llama.cpp, by its line protocol.
+//! Drives a runner, the child that holds llama.cpp, by its line protocol.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -10,39 +10,19 @@ use fleetune_core::runner::{Described, Device, Engine, Event, Request};
 use tokio::sync::{mpsc, watch};
 
 use super::process::{self, Child, GRACE};
-use super::{Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Run, Stop, classify};
-
-/// The runner's file name.
-pub const RUNNER: &str = if cfg!(windows) { "fleetune-runner.exe" } else { "fleetune-runner" };
+use super::{
+    Bench, EVENT_QUEUE, Ended, Executor, ExecutorError, Facts, Failure, LogFolder, Run, Runner, Stop, classify,
+};
 
 /// Opening the drivers of a slow machine takes seconds.
 const INFO_LIMIT: Duration = Duration::from_mins(2);
 /// A description loads no weights, but its file may lie on a slow disk.
 const DESCRIBE_LIMIT: Duration = Duration::from_mins(5);
 
-/// Finds the runner: `explicit`, else `FLEETUNE_RUNNER`, else beside the running program.
-pub fn find_runner(explicit: Option<&Path>) -> Result<PathBuf, ExecutorError> {
-    let variable = std::env::var_os("FLEETUNE_RUNNER").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join(RUNNER)));
-    let (path, how) = match (explicit, variable, beside) {
-        (Some(path), _, _) => (path.to_owned(), "as given"),
-        (None, Some(path), _) => (path, "by `FLEETUNE_RUNNER`"),
-        (None, None, Some(path)) => (path, "beside the program"),
-        (None, None, None) => {
-            return Err(ExecutorError::RunnerMissing { looked: "the program's own place is unknown".to_owned() });
-        }
-    };
-    if path.is_file() {
-        // The child is started in another folder.
-        return Ok(std::path::absolute(&path).unwrap_or(path));
-    }
-    Err(ExecutorError::RunnerMissing { looked: format!("{how}: `{}` is no file", path.display()) })
-}
-
-/// The executor `llama-cpp`.
+/// The executors `llama-cpp` and `llama-bench`.
 #[derive(Debug)]
 pub struct LlamaExecutor {
-    runner: PathBuf,
+    runner: Runner,
     grace: Duration,
     logs: Option<LogFolder>,
     known: Mutex<Option<Known>>,
@@ -54,12 +34,13 @@ struct Known {
     file: (u64, Option<SystemTime>),
     engine: Engine,
     devices: Vec<Device>,
+    settings: Vec<String>,
 }
 
 impl LlamaExecutor {
-    /// Drives the runner at `runner`.
-    pub fn new(runner: impl Into<PathBuf>) -> Self {
-        Self { runner: runner.into(), grace: GRACE, logs: None, known: Mutex::new(None) }
+    /// Drives `runner`.
+    pub fn new(runner: Runner) -> Self {
+        Self { runner, grace: GRACE, logs: None, known: Mutex::new(None) }
     }
 
     /// The same with another time between SIGTERM and SIGKILL.
@@ -75,8 +56,8 @@ impl LlamaExecutor {
     }
 
     async fn info(&self) -> Result<Known, ExecutorError> {
-        let start = |source| ExecutorError::Start { path: self.runner.clone(), source };
-        let metadata = std::fs::metadata(&self.runner).map_err(start)?;
+        let start = |source| ExecutorError::Start { path: self.runner.path().to_owned(), source };
+        let metadata = std::fs::metadata(self.runner.path()).map_err(start)?;
         let file = (metadata.len(), metadata.modified().ok());
         {
             let known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -84,10 +65,10 @@ impl LlamaExecutor {
                 return Ok(known.clone());
             }
         }
-        let Event::Info { engine, devices } = self.ask(&Request::Info, INFO_LIMIT, None).await? else {
+        let Event::Info { engine, devices, settings } = self.ask(&Request::Info, INFO_LIMIT, None).await? else {
             return Err(self.wrong_answer());
         };
-        let known = Known { file, engine, devices };
+        let known = Known { file, engine, devices, settings };
         *self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(known.clone());
         Ok(known)
     }
@@ -107,7 +88,9 @@ impl LlamaExecutor {
             time_limit: limit,
         });
         match (ended, transcript.last) {
-            (Ended::Failed(failure), _) => Err(ExecutorError::NoAnswer { path: self.runner.clone(), failure }),
+            (Ended::Failed(failure), _) => {
+                Err(ExecutorError::NoAnswer { path: self.runner.path().to_owned(), failure })
+            }
             (Ended::Done | Ended::Stopped(_), Some(event)) => Ok(event),
             (Ended::Done | Ended::Stopped(_), None) => Err(self.wrong_answer()),
         }
@@ -115,13 +98,14 @@ impl LlamaExecutor {
 
     fn wrong_answer(&self) -> ExecutorError {
         let failure = Failure::new(FailKind::Error, "it answered something else; is it of this version?");
-        ExecutorError::NoAnswer { path: self.runner.clone(), failure }
+        ExecutorError::NoAnswer { path: self.runner.path().to_owned(), failure }
     }
 
     fn child(&self, request: &Request, time_limit: Duration, label: Option<&str>) -> Child {
+        let (program, arguments) = self.runner.command();
         Child {
-            program: self.runner.clone(),
-            arguments: Vec::new(),
+            program,
+            arguments,
             request: request.to_line(),
             time_limit,
             grace: self.grace,
@@ -134,7 +118,7 @@ impl LlamaExecutor {
 #[async_trait]
 impl Executor for LlamaExecutor {
     fn name(&self) -> &'static str {
-        "llama-cpp"
+        self.runner.executor()
     }
 
     async fn fingerprint(&self) -> Result<String, ExecutorError> {
@@ -143,6 +127,10 @@ impl Executor for LlamaExecutor {
 
     async fn devices(&self) -> Result<Vec<Device>, ExecutorError> {
         Ok(self.info().await?.devices)
+    }
+
+    async fn settings(&self) -> Result<Vec<String>, ExecutorError> {
+        Ok(self.info().await?.settings)
     }
 
     async fn describe(&self, model: &Path) -> Result<Described, ExecutorError> {

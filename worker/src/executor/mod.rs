@@ -1,11 +1,12 @@
 //! Executors: what carries out a benchmark. Each runs it in a child process that may abort, leak or hang.
 //!
-//! `process` is the child's life, `outcome` decides what its end means, `llama` drives `fleetune-runner`.
+//! `process` is the child's life, `outcome` decides what its end means, `runner` finds the program, `llama` drives it.
 
 mod llama;
 mod logs;
 mod outcome;
 mod process;
+mod runner;
 mod streams;
 mod tail;
 
@@ -19,10 +20,12 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-pub use llama::{LlamaExecutor, RUNNER, find_runner};
+pub use llama::LlamaExecutor;
 pub use logs::{LogFile, LogFolder};
+pub(crate) use outcome::says_out_of_memory;
 pub use outcome::{Ended, Facts, classify};
 pub use process::{Cause, Child, Exit, GRACE, Rung, Transcript, WSL_GRACE, converse};
+pub use runner::{ADAPTER, RUNNER, Runner};
 pub use tail::Tail;
 
 /// Events that may wait for their reader. A reader that is slower holds up the child's output, not its memory.
@@ -39,6 +42,9 @@ pub trait Executor: Send + Sync {
 
     /// The devices that the engine can use.
     async fn devices(&self) -> Result<Vec<Device>, ExecutorError>;
+
+    /// Names of the settings that the engine takes; empty means all.
+    async fn settings(&self) -> Result<Vec<String>, ExecutorError>;
 
     /// The engine's view of a model.
     async fn describe(&self, model: &Path) -> Result<Described, ExecutorError>;
@@ -132,7 +138,8 @@ pub struct LogRecord {
 pub enum ExecutorError {
     /// The runner is not there.
     #[error(
-        "the runner `{RUNNER}` was not found ({looked}); build it with `make setup`, or name it with `--runner PATH`"
+        "the runner `{RUNNER}` was not found ({looked}); build it with `make setup`, or name it or a `llama-bench` with \
+         `--runner PATH`"
     )]
     RunnerMissing {
         /// Where it was looked for.

@@ -46,7 +46,8 @@ const OUT_OF_MEMORY: [&str; 9] = [
     "cudaerrormemoryallocation",
 ];
 
-fn says_out_of_memory(text: &str) -> bool {
+/// Whether a text speaks of memory that was short.
+pub(crate) fn says_out_of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
     OUT_OF_MEMORY.iter().any(|phrase| text.contains(phrase))
 }

@@ -64,7 +64,9 @@ fn configuration(args: &CreateArgs, config: &TuneConfig) -> CliResult<StudyConfi
             .because("the metric of a model decides which values are better")
             .hint("drop `--direction`; `--metric` chooses what is measured"));
     }
-    Ok(Options::resolve(resolved(model)?, &args.search, config)?.study())
+    let mut study = Options::resolve(resolved(model)?, &args.search, config)?.study();
+    study.benchmark.iter_mut().for_each(|benchmark| benchmark.executor.clone_from(&args.executor));
+    Ok(study)
 }
 
 /// A file of this machine by its whole path; anything else is a name that workers resolve.
@@ -156,6 +158,7 @@ fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<St
     };
     compare("model", model(is), model(wanted));
     if let (Some(is), Some(wanted)) = (&is.benchmark, &wanted.benchmark) {
+        compare("executor", is.executor.clone(), wanted.executor.clone());
         compare("metric", is.objective.to_string(), wanted.objective.to_string());
         compare("workload", json_line(&is.workload), json_line(&wanted.workload));
         for name in given.keys().chain(wanted.fixed.keys().filter(|name| !given.contains_key(*name))) {

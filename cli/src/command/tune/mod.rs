@@ -5,6 +5,7 @@ mod rules;
 mod study;
 
 use fleetune_worker::agent::{Agent, AgentConfig, AgentError, AgentEvent};
+use fleetune_worker::executor::Runner;
 use tokio::sync::broadcast;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -25,8 +26,10 @@ use options::Options;
 pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<Exit> {
     let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
+    let runner = runner(args, config)?;
+    let options = Options { executor: runner.executor(), ..options };
     let connection = connect(config).await?;
-    let agent = Agent::new(agent_config(args, config, &options)?, connection.link()).await.map_err(no_worker)?;
+    let agent = Agent::new(agent_config(&runner, &options)?, connection.link()).await.map_err(no_worker)?;
     let mut client = Client::new(connection.link());
     let name = match &args.study {
         Some(name) => name.clone(),
@@ -51,11 +54,15 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     exit
 }
 
-fn agent_config(args: &TuneArgs, config: &Config, options: &Options) -> CliResult<AgentConfig> {
+fn runner(args: &TuneArgs, config: &Config) -> CliResult<Runner> {
     let configured = (!config.runner.is_empty()).then(|| config.runner.clone().into());
+    Runner::find(args.runner.clone().or(configured).as_deref()).map_err(|error| no_worker(error.into()))
+}
+
+fn agent_config(runner: &Runner, options: &Options) -> CliResult<AgentConfig> {
     Ok(AgentConfig {
         data_dir: data_folder()?.join("worker"),
-        runner: args.runner.clone().or(configured),
+        runner: Some(runner.path().to_owned()),
         model_files: vec![options.model.clone()],
         ..AgentConfig::default()
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, LLAMA_CPP, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{Objective, Params, SearchSpace, Workload};
 
 use super::rules;
@@ -19,6 +19,8 @@ const MAX_SPACE_FILE: u64 = 1 << 20;
 pub struct Options {
     /// The model: a file, absolute, or the name by which workers know it; empty where clients measure.
     pub model: PathBuf,
+    /// Who measures it.
+    pub executor: &'static str,
     /// What is measured.
     pub workload: Workload,
     /// What is optimised.
@@ -64,7 +66,7 @@ pub struct Given {
 }
 
 impl Options {
-    /// Flags over configuration.
+    /// Flags over configuration; the executor is our own runner's.
     pub fn resolve(model: PathBuf, args: &SearchArgs, config: &TuneConfig) -> CliResult<Self> {
         let usage = |what: String| CliError::new(Exit::Usage, what);
         let objective = match args.metric {
@@ -82,6 +84,7 @@ impl Options {
         let repetitions = args.reps.unwrap_or(config.reps);
         Ok(Self {
             model,
+            executor: LLAMA_CPP,
             workload: Workload {
                 prompt: args.prompt.unwrap_or(config.prompt),
                 gen_tokens: args.r#gen.unwrap_or(config.r#gen),
@@ -125,7 +128,7 @@ impl Options {
             seed: self.seed,
             benchmark: Some(Benchmark {
                 model: self.model.display().to_string(),
-                executor: "llama-cpp".to_owned(),
+                executor: self.executor.to_owned(),
                 workload: self.workload,
                 objective: self.objective,
                 fixed: self.fixed.clone(),
