@@ -127,7 +127,7 @@ test-llama-bench: export FLEETUNE_RUNNER := $(RUNNER)
 test-llama-bench: export FLEETUNE_LLAMA_BENCH := $(RUNNER_DIR)/bench-engine/llama-bench
 test-llama-bench: bench-tools setup ## Measure with a real llama-bench (linked with the runner's engine; fetches 77 MB)
 	python3 scripts/bench-engine.py --target-dir "$(RUNNER_DIR)" --build-only
-	OMP_WAIT_POLICY=passive cargo test $(LOCKED) -p fleetune-tests --test llama_bench -- --ignored --nocapture
+	OMP_WAIT_POLICY=passive cargo test $(LOCKED) -p fleetune-tests --test llama_bench -- --ignored
 
 lint: ## Check format, lints, dependency arrows and licences
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 //! Its measurements come at the end of each test, so that a pruner sees a trial only when it is over.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Instant;
@@ -160,7 +161,7 @@ impl<'a> Listener<'a> {
                 self.measure_memory();
                 self.loaded()?;
             }
-            eprintln!("{line}");
+            pass_on(line);
             return Ok(());
         }
         let is_fact = self.log.line(line);
@@ -173,7 +174,7 @@ impl<'a> Listener<'a> {
             self.last_words.push_back(line.to_owned());
         }
         if is_fact || is_grave {
-            eprintln!("{line}");
+            pass_on(line);
         }
         Ok(())
     }
@@ -249,6 +250,11 @@ impl<'a> Listener<'a> {
         let message = if words.is_empty() { "it gives no reason".to_owned() } else { words };
         Ok(Failure::new(kind_of(&message), format!("`llama-bench` ended with exit code {code}: {message}")))
     }
+}
+
+/// To the worker's log. Without a reader the benchmark goes on.
+fn pass_on(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// What its last words say of the cause.
