@@ -85,7 +85,7 @@ const CASES: &[Case] = &[
     case("Postgres newer than the program", Setup::NewerPostgres, &["study", "list"], 4, &["schema version 9999, but this program knows only up to"], "use the newer program"),
     case("folder of studies that cannot be made", Setup::File("data/fleetune", "a file"), &["tune", "m.gguf"], 4, &["failed to create the data folder"], "--storage sqlite:///"),
     // The runner.
-    case("missing runner", Setup::None, &["tune", "m.gguf", "--runner", "no-runner"], 3, &["the runner `fleetune-runner` was not found (as given: `no-runner` is no file)"], "build it with `make setup`, or name it with `--runner PATH`"),
+    case("missing runner", Setup::None, &["tune", "m.gguf", "--runner", "no-runner"], 3, &["the runner `fleetune-runner` was not found (as given: `no-runner` is no file)"], "build it with `make setup`, or name it or a `llama-bench` with `--runner PATH`"),
     case("a runner that cannot be started", Setup::None, &["tune", "m.gguf", "--runner", "m.gguf"], 3, &["could not be started"], "is it built for this machine?"),
     // Settings and options.
     case("unknown setting", Setup::None, &["%", "--study", "new", "--set", "n_bacth=3"], 2, &["`n_bacth` is unknown"], "did you mean `n_batch`?"),

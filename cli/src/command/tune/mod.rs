@@ -26,9 +26,9 @@ use options::Options;
 pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<Exit> {
     let options = Options::resolve(options::absolute(&args.model)?, &args.search, &config.tune)?;
     let model = super::model::inspect(&options.model)?;
+    let connection = connect(config).await?;
     let runner = runner(args, config)?;
     let options = Options { executor: runner.executor(), ..options };
-    let connection = connect(config).await?;
     let agent = Agent::new(agent_config(&runner, &options)?, connection.link()).await.map_err(no_worker)?;
     let mut client = Client::new(connection.link());
     let name = match &args.study {
