@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fleetune/v1/fleet.proto",
         "optuna/storage.proto",
         "fleetune/v1/admin.proto",
+        "fleetune/v1/transfer.proto",
     ])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;

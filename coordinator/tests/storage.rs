@@ -149,6 +149,8 @@ conformance! {
     foreign:
         a_client_writes_its_trial_fact_by_fact
         a_trial_is_brought_whole
+        many_trials_are_brought_at_once_or_not_at_all
+        a_study_gets_a_name_that_is_free
         marks_are_those_above_an_id_and_those_named
         a_queue_entry_goes_to_one_client
         a_held_trial_may_go_back_into_the_queue

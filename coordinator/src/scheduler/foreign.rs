@@ -35,10 +35,7 @@ type Result<T> = std::result::Result<T, EngineError>;
 impl Engine {
     /// Creates a study without a space. Any name will do that both databases take.
     pub async fn create_foreign_study(&self, name: String, directions: Vec<Direction>) -> Result<StudyId> {
-        if name.len() > MAX_NAME || name.contains('\0') {
-            let why = format!("must have at most {MAX_NAME} bytes, none of them zero");
-            return Err(EngineError::invalid("study_name", why));
-        }
+        check_name("study_name", &name)?;
         if directions.is_empty() {
             return Err(EngineError::invalid("directions", "must be at least one"));
         }
@@ -149,6 +146,33 @@ impl Engine {
         Ok(trial)
     }
 
+    /// Adds trials from number `first` on; gives the study's next number.
+    pub async fn import_trials(
+        &self,
+        study: StudyId,
+        first: TrialNumber,
+        mut trials: Vec<NewTrial>,
+    ) -> Result<TrialNumber> {
+        for trial in &mut trials {
+            if !trial.fixed.is_empty() {
+                trial.fixed = self.in_space(study, std::mem::take(&mut trial.fixed)).await?;
+            }
+        }
+        let next = self.store.add_trials(study, first, trials, self.now()).await?;
+        self.noted();
+        self.conclude_foreign(study).await?;
+        Ok(next)
+    }
+
+    /// Gives a study that was imported its name.
+    pub async fn finish_import(&self, study: StudyId, name: String) -> Result<()> {
+        check_name("name", &name)?;
+        self.store.name_study(study, name).await?;
+        self.forget(study).await;
+        self.noted();
+        Ok(())
+    }
+
     /// Sets a parameter of a trial.
     pub async fn set_parameter(&self, study: StudyId, id: TrialId, name: String, param: Param) -> Result<()> {
         self.store.set_parameter(study, id, name, param).await?;
@@ -235,6 +259,13 @@ impl Engine {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn check_name(field: &str, name: &str) -> Result<()> {
+    if name.len() > MAX_NAME || name.contains('\0') {
+        return Err(EngineError::invalid(field, format!("must have at most {MAX_NAME} bytes, none of them zero")));
+    }
+    Ok(())
 }
 
 fn random() -> Result<u64> {

@@ -19,6 +19,7 @@ use fleetune_proto::optuna::storage_service_server::SERVICE_NAME as OPTUNA;
 use fleetune_proto::v1::admin_service_server::SERVICE_NAME as ADMIN;
 use fleetune_proto::v1::fleet_service_server::SERVICE_NAME as FLEET;
 use fleetune_proto::v1::study_service_server::SERVICE_NAME as STUDY;
+use fleetune_proto::v1::transfer_service_server::SERVICE_NAME as TRANSFER;
 use fleetune_proto::v1::worker_service_server::SERVICE_NAME as WORKER;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -167,7 +168,7 @@ impl Server {
 }
 
 /// What health is told of; "" is the server as a whole.
-const SERVICES: [&str; 6] = ["", STUDY, WORKER, FLEET, ADMIN, OPTUNA];
+const SERVICES: [&str; 7] = ["", STUDY, WORKER, FLEET, ADMIN, OPTUNA, TRANSFER];
 
 /// Tells everyone who watches health that it is over, and ends those streams: they would hold up the end.
 async fn leave(mut health: HealthReporter) {

@@ -14,7 +14,7 @@ mod worker;
 
 pub use admin::AdminApi;
 pub use fleet::FleetApi;
-pub use optuna::OptunaApi;
+pub use optuna::{OptunaApi, TransferApi};
 pub use peer::Peer;
 pub use study::StudyApi;
 pub use worker::WorkerApi;
@@ -24,6 +24,7 @@ use fleetune_proto::optuna::storage_service_server::StorageServiceServer;
 use fleetune_proto::v1::admin_service_server::AdminServiceServer;
 use fleetune_proto::v1::fleet_service_server::FleetServiceServer;
 use fleetune_proto::v1::study_service_server::StudyServiceServer;
+use fleetune_proto::v1::transfer_service_server::TransferServiceServer;
 use fleetune_proto::v1::worker_service_server::WorkerServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -42,6 +43,7 @@ pub fn routes(engine: &Engine, tokens: &Tokens, stop: &CancellationToken) -> Rou
     let worker = WorkerServiceServer::new(WorkerApi::new(engine.clone(), stop.clone()));
     let fleet = FleetServiceServer::new(FleetApi::new(engine.clone()));
     let optuna = StorageServiceServer::new(OptunaApi::new(engine.clone()));
+    let transfer = TransferServiceServer::new(TransferApi::new(engine.clone()));
     let admin = AdminServiceServer::new(AdminApi::new(engine.clone(), tokens.clone()));
     let mut builder = Routes::builder();
     builder
@@ -49,6 +51,7 @@ pub fn routes(engine: &Engine, tokens: &Tokens, stop: &CancellationToken) -> Rou
         .add_service(worker.max_decoding_message_size(MAX_REQUEST))
         .add_service(fleet.max_decoding_message_size(MAX_REQUEST))
         .add_service(optuna.max_decoding_message_size(MAX_OPTUNA_REQUEST))
+        .add_service(transfer.max_decoding_message_size(MAX_OPTUNA_REQUEST))
         .add_service(admin.max_decoding_message_size(MAX_REQUEST));
     builder.routes()
 }

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use fleetune_core::{Attempt, Distribution, Params, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
 
 use super::error::StoreError;
-use super::operations::{AddTrial, FailSilent, SetOwnAttribute, SetParameter, SetState, SetStep, ShowLife};
+use super::operations::{
+    AddTrial, AddTrials, FailSilent, NameStudy, SetOwnAttribute, SetParameter, SetState, SetStep, ShowLife,
+};
 use super::record::{AttributeKind, Param, ParamSet, TrialRecord};
 use super::rows::TrialRow;
 use super::store::Store;
@@ -198,6 +200,29 @@ impl Store {
     /// [`StoreError::Incompatible`] when the study knows one of its parameters as something else.
     pub async fn add_trial(&self, study: StudyId, new: NewTrial, now: Timestamp) -> Result<TrialRecord> {
         self.run(AddTrial { study, new, now }).await
+    }
+
+    /// Adds trials of which the first has the number `first`, all of them or none; gives the study's next number. Those
+    /// that are there already are left as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::TrialNotFound`] when the study lacks trials before `first`, and those of [`Self::add_trial`].
+    pub async fn add_trials(
+        &self,
+        study: StudyId,
+        first: TrialNumber,
+        new: Vec<NewTrial>,
+        now: Timestamp,
+    ) -> Result<TrialNumber> {
+        self.run(AddTrials { study, first, new, now }).await
+    }
+
+    /// Gives a study another name.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`].
+    pub async fn name_study(&self, study: StudyId, name: String) -> Result<()> {
+        self.run(NameStudy { study, name }).await
     }
 
     /// Sets a parameter of a waiting or held trial.

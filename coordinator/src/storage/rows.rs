@@ -87,6 +87,7 @@ pub(super) trait StudyRows {
     async fn save_study(&mut self, study: &StudyRecord) -> Result<()>;
     /// Writes the counters only.
     async fn save_head(&mut self, head: &StudyHead) -> Result<()>;
+    async fn rename_study(&mut self, id: StudyId, name: &str) -> Result<()>;
     async fn delete_study(&mut self, id: StudyId) -> Result<()>;
     async fn study_attributes(&mut self, id: StudyId, kind: AttributeKind) -> Result<BTreeMap<String, String>>;
     async fn set_study_attribute(&mut self, id: StudyId, kind: AttributeKind, key: &str, value: &str) -> Result<()>;

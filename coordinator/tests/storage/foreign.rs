@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleetune_coordinator::storage::{
     AttributeKind, FAIL_REASON, HeldTrial, Meaning, NewTrial, Param, StoreError, WholeTrial,
 };
-use fleetune_core::{Distribution, FailKind, Params, StudyId, TrialId, TrialState};
+use fleetune_core::{Distribution, FailKind, Params, StudyId, TrialId, TrialNumber, TrialState};
 
 use super::harness::{Db, at, start_at, unit, worker};
 
@@ -100,6 +100,60 @@ pub async fn a_trial_is_brought_whole(db: Db) {
     }
     let numbers: Vec<_> = db.store.trials_since(study, fleetune_core::Revision(0), 100).await.unwrap();
     assert_eq!(numbers.iter().map(|trial| trial.number.0).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+}
+
+pub async fn many_trials_are_brought_at_once_or_not_at_all(db: Db) {
+    let study = db.study("a").await.id;
+    let new = |internal: f64, text: &str| NewTrial {
+        state: TrialState::Complete,
+        values: vec![internal],
+        params: [("x".to_owned(), param(internal, text))].into(),
+        steps: vec![(0, internal)],
+        attributes: vec![system("k", &internal.to_string())],
+        ..NewTrial::running(at(1))
+    };
+    let float = unit().to_optuna_json();
+    let trials = |numbers: std::ops::Range<i64>| numbers.map(|number| new(number as f64, &float)).collect::<Vec<_>>();
+    let add = async |first: i64, new: Vec<NewTrial>| {
+        db.store.add_trials(study, TrialNumber(first), new, at(2)).await.map(|next| next.0)
+    };
+    assert_eq!(add(0, trials(0..5)).await.unwrap(), 5);
+    // A repeat, and one that goes further.
+    assert_eq!(add(0, trials(0..5)).await.unwrap(), 5);
+    assert_eq!(add(3, trials(3..8)).await.unwrap(), 8);
+    assert_eq!(add(8, Vec::new()).await.unwrap(), 8);
+    assert!(matches!(add(9, trials(9..10)).await, Err(StoreError::TrialNotFound { number: TrialNumber(8), .. })));
+    // The second of them does not fit to the first.
+    let odd = vec![new(8.0, &float), new(0.0, &categorical("[1]"))];
+    assert!(matches!(add(8, odd).await, Err(StoreError::Incompatible { .. })));
+    let both = |text: &str| NewTrial { params: [("y".to_owned(), param(0.0, text))].into(), ..new(8.0, &float) };
+    let odd = vec![both(&float), both(&categorical("[1]"))];
+    assert!(matches!(add(8, odd).await, Err(StoreError::Incompatible { .. })));
+    assert_eq!(add(8, vec![both(&categorical("[1]"))]).await.unwrap(), 9);
+
+    let marks = db.store.marks(study, TrialId(0), &[]).await.unwrap();
+    let ids: Vec<_> = marks.iter().map(|mark| mark.id.0).collect();
+    for (number, whole) in (0..).zip(db.store.whole_trials(&ids).await.unwrap()) {
+        let value = number as f64;
+        assert_eq!((whole.record.number, &whole.record.values), (TrialNumber(number), &vec![value]));
+        assert_eq!(whole.record.steps, [(0, value)]);
+        assert_eq!(whole.attributes, [system("k", &value.to_string())]);
+    }
+    assert_eq!(ids.len(), 9);
+}
+
+pub async fn a_study_gets_a_name_that_is_free(db: Db) {
+    let (study, other) = (db.study("not whole").await.id, db.study("other").await.id);
+    let name = async |name: &str| db.store.name_study(study, name.to_owned()).await;
+    assert!(matches!(name("other").await, Err(StoreError::NameTaken(taken)) if taken == "other"));
+    for _ in 0..2 {
+        name("whole").await.unwrap();
+    }
+    assert_eq!(db.store.study_by_name("whole").await.unwrap().id, study);
+    assert!(matches!(db.store.study_by_name("not whole").await, Err(StoreError::StudyNotFound(_))));
+    assert_eq!(db.store.study(other).await.unwrap().name, "other");
+    let missing = db.store.name_study(StudyId(77), "x".to_owned()).await;
+    assert!(matches!(missing, Err(StoreError::StudyNotFound(_))));
 }
 
 pub async fn marks_are_those_above_an_id_and_those_named(db: Db) {

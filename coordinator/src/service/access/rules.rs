@@ -9,6 +9,7 @@ use fleetune_proto::optuna::storage_service_server::SERVICE_NAME as OPTUNA_SERVI
 use fleetune_proto::v1::admin_service_server::SERVICE_NAME as ADMIN_SERVICE;
 use fleetune_proto::v1::fleet_service_server::SERVICE_NAME as FLEET_SERVICE;
 use fleetune_proto::v1::study_service_server::SERVICE_NAME as STUDY_SERVICE;
+use fleetune_proto::v1::transfer_service_server::SERVICE_NAME as TRANSFER_SERVICE;
 use fleetune_proto::v1::worker_service_server::SERVICE_NAME as WORKER_SERVICE;
 
 /// Longest time that a call may take. Storage answers within seconds, or not at all.
@@ -64,7 +65,7 @@ const ADMIN: Who = Who::Only(Role::Admin);
 
 /// Each call, who may make it, whether it is a deed, how long it may take.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Who, bool, Duration); 58] = [
+const TABLE: [(&str, &str, Who, bool, Duration); 61] = [
     (STUDY_SERVICE, "CreateStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "GetStudy", CLIENT, false, USUAL),
     (STUDY_SERVICE, "ListStudies", CLIENT, false, USUAL),
@@ -121,6 +122,10 @@ const TABLE: [(&str, &str, Who, bool, Duration); 58] = [
     (OPTUNA_SERVICE, "SetTrialSystemAttribute", CLIENT, false, USUAL),
     (OPTUNA_SERVICE, "GetTrial", CLIENT, false, USUAL),
     (OPTUNA_SERVICE, "GetTrials", CLIENT, false, LONG),
+    // What an import writes is one deed, its last.
+    (TRANSFER_SERVICE, "ImportTrials", CLIENT, false, USUAL),
+    (TRANSFER_SERVICE, "FinishImport", CLIENT, true, USUAL),
+    (TRANSFER_SERVICE, "ExportTrials", CLIENT, false, LONG),
     (ADMIN_SERVICE, "CreateToken", ADMIN, true, USUAL),
     (ADMIN_SERVICE, "ListTokens", ADMIN, false, USUAL),
     (ADMIN_SERVICE, "RevokeToken", ADMIN, true, USUAL),

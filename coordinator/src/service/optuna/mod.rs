@@ -5,5 +5,7 @@ mod cache;
 mod decode;
 mod encode;
 mod times;
+mod transfer;
 
 pub use api::OptunaApi;
+pub use transfer::TransferApi;

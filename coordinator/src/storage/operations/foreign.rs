@@ -1,9 +1,10 @@
 //! Writes of clients that sample themselves, one fact at a time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleetune_core::{Attempt, FailKind, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
+use fleetune_core::{Attempt, Distribution, FailKind, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
 
 use super::common::{need_head, need_study, wrong_trial_state};
 use super::{Lane, Operation};
@@ -43,21 +44,35 @@ fn refuse_leased(trial: &TrialRecord) -> Result<(), StoreError> {
     }
 }
 
-/// Checks that the study knows parameter `name` as nothing else, and takes note of it when it is new.
-async fn check_parameter(rows: &mut dyn Rows, study: StudyId, name: &str, param: &Param) -> Result<bool, StoreError> {
-    let mut known = rows.parameter(study, name).await?;
-    if known.is_none() {
-        let space = need_study(rows, study).await?.config.space;
-        let parameter = space.as_ref().and_then(|space| space.parameters().get(name));
-        known = parameter.map(|parameter| Arc::new(parameter.distribution().clone()));
+/// As what the study knows parameter `name`; `None` when it is new.
+async fn known_as(rows: &mut dyn Rows, study: StudyId, name: &str) -> Result<Option<Arc<Distribution>>, StoreError> {
+    let known = rows.parameter(study, name).await?;
+    if known.is_some() {
+        return Ok(known);
     }
-    let Some(known) = known else { return Ok(true) };
+    let space = need_study(rows, study).await?.config.space;
+    let parameter = space.as_ref().and_then(|space| space.parameters().get(name));
+    Ok(parameter.map(|parameter| Arc::new(parameter.distribution().clone())))
+}
+
+fn check_compatible(name: &str, known: &Distribution, param: &Param) -> Result<(), StoreError> {
     if known.is_compatible(&param.distribution) {
-        return Ok(false);
+        return Ok(());
     }
     let (known, given) = (known.to_string(), param.distribution.to_string());
     Err(StoreError::Incompatible { name: name.to_owned(), known, given })
 }
+
+/// Checks that the study knows parameter `name` as nothing else. Whether it is new.
+async fn check_parameter(rows: &mut dyn Rows, study: StudyId, name: &str, param: &Param) -> Result<bool, StoreError> {
+    match known_as(rows, study, name).await? {
+        Some(known) => check_compatible(name, &known, param).map(|()| false),
+        None => Ok(true),
+    }
+}
+
+/// What a study knows its parameters as, of those that were asked for within one operation.
+pub(super) type Known = HashMap<String, Arc<Distribution>>;
 
 /// Enters `Running` at the study's next turn. Its parameters count when it ends: no sampler has seen anything for it.
 fn start(head: &mut StudyHead, trial: &mut TrialRecord) {
@@ -99,73 +114,89 @@ impl Operation for AddTrial {
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialRecord, StoreError> {
-        let new = &self.new;
         let mut head = need_head(rows, self.study).await?;
-        let mut unknown = Vec::new();
-        for (name, param) in &new.params {
-            if check_parameter(rows, self.study, name, param).await? {
-                unknown.push((name, param));
-            }
-        }
-        let step_count = u32::try_from(new.steps.len()).unwrap_or(u32::MAX);
-        if step_count > STEPS {
-            return Err(too_many_steps());
-        }
-
-        let number = head.next_number;
-        head.next_number = TrialNumber(number.0 + 1);
-        let mut trial = TrialRecord {
-            id: TrialId(0),
-            study: self.study,
-            number,
-            state: TrialState::Waiting,
-            origin: if new.state == TrialState::Waiting { Origin::Enqueued } else { Origin::Client },
-            fixed: new.fixed.clone(),
-            params: new.params.clone(),
-            values: new.values.clone(),
-            constraints: new.constraints.clone(),
-            fail: None,
-            job: None,
-            attempt: Attempt(0),
-            turn: None,
-            seen: None,
-            sampler: String::new(),
-            revision: Revision(0),
-            started_revision: None,
-            ended_revision: None,
-            created_at: self.now,
-            started_at: new.started_at,
-            ended_at: new.ended_at,
-            seconds: 0.0,
-            steps: new.steps.clone(),
-        };
-        match new.state {
-            TrialState::Waiting => drop(head.bump()),
-            TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
-                start(&mut head, &mut trial);
-            }
-        }
-        trial.revision = head.revision;
-        trial.id = rows.insert_trial(&trial, None, None).await?;
-        if new.state.is_ended() {
-            end(&mut head, &mut trial, new.state, new.ended_at);
-        }
-        let is_plain = *new == NewTrial { started_at: new.started_at, ..NewTrial::running(self.now) };
-        if !is_plain {
-            rows.save_whole(&TrialRow { record: trial.clone(), step_count }).await?;
-        }
-        for (name, param) in unknown {
-            rows.insert_parameter(self.study, name, &param.distribution).await?;
-        }
-        for &(step, value) in &new.steps {
-            rows.put_step(trial.id, trial.attempt, step, value).await?;
-        }
-        for (kind, key, value) in &new.attributes {
-            rows.set_trial_attribute(trial.id, *kind, key, value).await?;
-        }
+        let trial = add(rows, &mut head, &self.new, &mut Known::default(), self.now).await?;
         rows.save_head(&head).await?;
         Ok(trial)
     }
+}
+
+/// Adds a trial to the study of `head`, which is not saved. Refuses before it writes.
+pub(super) async fn add(
+    rows: &mut dyn Rows,
+    head: &mut StudyHead,
+    new: &NewTrial,
+    known: &mut Known,
+    now: Timestamp,
+) -> Result<TrialRecord, StoreError> {
+    let study = head.id;
+    let mut unknown = Vec::new();
+    for (name, param) in &new.params {
+        if let Some(known) = known.get(name) {
+            check_compatible(name, known, param)?;
+        } else if let Some(stored) = known_as(rows, study, name).await? {
+            check_compatible(name, &stored, param)?;
+            known.insert(name.clone(), stored);
+        } else {
+            unknown.push((name, param));
+        }
+    }
+    let step_count = u32::try_from(new.steps.len()).unwrap_or(u32::MAX);
+    if step_count > STEPS {
+        return Err(too_many_steps());
+    }
+
+    let number = head.next_number;
+    head.next_number = TrialNumber(number.0 + 1);
+    let mut trial = TrialRecord {
+        id: TrialId(0),
+        study,
+        number,
+        state: TrialState::Waiting,
+        origin: if new.state == TrialState::Waiting { Origin::Enqueued } else { Origin::Client },
+        fixed: new.fixed.clone(),
+        params: new.params.clone(),
+        values: new.values.clone(),
+        constraints: new.constraints.clone(),
+        fail: None,
+        job: None,
+        attempt: Attempt(0),
+        turn: None,
+        seen: None,
+        sampler: String::new(),
+        revision: Revision(0),
+        started_revision: None,
+        ended_revision: None,
+        created_at: now,
+        started_at: new.started_at,
+        ended_at: new.ended_at,
+        seconds: 0.0,
+        steps: new.steps.clone(),
+    };
+    match new.state {
+        TrialState::Waiting => drop(head.bump()),
+        TrialState::Running | TrialState::Complete | TrialState::Pruned | TrialState::Fail => start(head, &mut trial),
+    }
+    trial.revision = head.revision;
+    trial.id = rows.insert_trial(&trial, None, None).await?;
+    if new.state.is_ended() {
+        end(head, &mut trial, new.state, new.ended_at);
+    }
+    let is_plain = *new == NewTrial { started_at: new.started_at, ..NewTrial::running(now) };
+    if !is_plain {
+        rows.save_whole(&TrialRow { record: trial.clone(), step_count }).await?;
+    }
+    for (name, param) in unknown {
+        rows.insert_parameter(study, name, &param.distribution).await?;
+        known.insert(name.clone(), Arc::clone(&param.distribution));
+    }
+    for &(step, value) in &new.steps {
+        rows.put_step(trial.id, trial.attempt, step, value).await?;
+    }
+    for (kind, key, value) in &new.attributes {
+        rows.set_trial_attribute(trial.id, *kind, key, value).await?;
+    }
+    Ok(trial)
 }
 
 fn too_many_steps() -> StoreError {

@@ -94,6 +94,12 @@ impl StudyRows for PostgresRows {
         update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
+    async fn rename_study(&mut self, id: StudyId, name: &str) -> Result<(), StoreError> {
+        self.dirty = true;
+        let update = query("UPDATE study SET name = $2 WHERE id = $1").bind(id.0).bind(name);
+        update.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+
     async fn delete_study(&mut self, id: StudyId) -> Result<(), StoreError> {
         self.dirty = true;
         let delete = query("DELETE FROM study WHERE id = $1").bind(id.0);
