@@ -7,11 +7,12 @@ declare -A may=(
     [proto]="core"
     [sampler]="core"
     [model]="core"
+    [rdb]="core"
     [runner]="core"
     [worker]="core proto model"
     [coordinator]="core proto sampler model"
-    [cli]="core proto sampler model worker coordinator"
-    [tests]="core proto sampler model worker coordinator cli"
+    [cli]="core proto sampler model rdb worker coordinator"
+    [tests]="core proto sampler model rdb worker coordinator cli"
 )
 # Tests of any package may make synthetic models.
 may_in_tests="model"
