@@ -87,11 +87,15 @@ async fn run(cli: Cli) -> CliResult<Exit> {
         Command::Serve(args) => command::serve::run(&args, &cli.global, &config, format).await,
         Command::Proxy(args) => command::proxy::run(&args, &config, format).await,
         Command::Worker { verb } => command::worker::run(verb, &config, format).await,
+        // What is imported is looked at before a storage is made for it.
+        Command::Study { verb: args::StudyVerb::Import(args) } => {
+            command::study::import::run(&args, &config, format).await
+        }
         Command::Study { verb } => {
             let creates = matches!(verb, args::StudyVerb::Create(_));
             let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };
             let client = Client::new(connection.link());
-            let done = command::study::run(verb, client, &config.tune, format).await;
+            let done = command::study::run(verb, client, connection.link(), &config.tune, format).await;
             connection.close().await;
             done
         }

@@ -22,10 +22,16 @@ fn pytest(place: &Place, tests: &Path) -> Command {
 
 /// Runs the Python tests of `file` against a server over `storage`.
 fn run(place: &Place, storage: &str, file: &str) {
+    run_beside(place, storage, "", file);
+}
+
+/// The same, with a database of Optuna's own for those that want one.
+fn run_beside(place: &Place, storage: &str, source: &str, file: &str) {
     let server = place.serve(storage);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/optuna");
     let mut pytest = pytest(place, &folder.join(file));
-    pytest.env("FLEETUNE_ADDRESS", &server.address);
+    pytest.env("FLEETUNE_ADDRESS", &server.address).env("FLEETUNE_SOURCE", source);
+    pytest.env("FLEETUNE_PROGRAM", env!("CARGO_BIN_EXE_fleetune-e2e"));
     // Without the deadline of other programs: it is many tests, each with its own.
     let status = pytest.status().expect("Python can be started");
     assert!(status.success(), "{file}: {status}");
@@ -96,4 +102,21 @@ fn dashboard_of_optuna_shows_every_study() {
 fn python_package_works() {
     let place = place!();
     run_with_program(&place, &place.sqlite("s.db"), "../python/tests");
+}
+
+#[test]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+fn studies_move_from_sqlite_to_sqlite_and_back() {
+    let place = place!();
+    let source = format!("sqlite:///{}", place.path("optuna.db").display());
+    run_beside(&place, &place.sqlite("s.db"), &source, "test_transfer.py");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Optuna; `make test-optuna` installs it"]
+async fn studies_move_from_postgres_to_postgres_and_back() {
+    let cluster = PrivatePostgres::start();
+    let (url, source) = (cluster.database().await, cluster.empty_database());
+    let source = source.replace("postgres:", "postgresql+psycopg2:");
+    tokio::task::spawn_blocking(move || run_beside(&place!(), &url, &source, "test_transfer.py")).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! `fleetune study …`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use fleetune_core::Direction;
 use fleetune_core::study::{EXECUTORS, LLAMA_CPP};
@@ -106,11 +108,48 @@ pub enum StudyVerb {
         /// Name of the study
         name: String,
     },
-    /// Write a study with all trials and their measurements as JSON to stdout
+    /// Write a study with all trials and their measurements as JSON to stdout, or into a database for Optuna
+    #[command(after_help = "\
+The file holds all that Optuna has a word for: parameters, values, intermediate values, attributes, times. It is opened \
+by `optuna.load_study(study_name=NAME, storage=\"sqlite:///FILE\")` of Optuna 5. A trial that runs is copied as failed.
+
+Examples:
+  fleetune study export llama > llama.json
+  fleetune study export llama --to optuna.db")]
     Export {
         /// Name of the study
         name: String,
+        /// Write a SQLite file that Optuna opens; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
+    /// Copy studies out of a database of Optuna's, which is only read
+    Import(ImportArgs),
+}
+
+/// `fleetune study import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Read are databases that Optuna 3.0 or newer has made (RDBStorage) or brought up to date. Everything is copied: trials \
+under their numbers, values bit for bit, attributes as they are written. A trial that is RUNNING is copied as FAIL, since \
+its program goes on elsewhere. A study gets its name when all of it is there; without that, nothing of it is left.
+
+Examples:
+  fleetune study import optuna.db --dry-run
+  fleetune study import optuna.db
+  fleetune study import postgresql://optuna@db/optuna --study tuning --as tuning-2")]
+pub struct ImportArgs {
+    /// A SQLite file, or Optuna's URL of it or of a Postgres: `sqlite:///FILE`, `postgresql://USER@HOST/DATABASE`
+    pub source: String,
+    /// Only the study of this name; may be repeated [default: all]
+    #[arg(long = "study", value_name = "NAME")]
+    pub studies: Vec<String>,
+    /// What the study is called from now on; needs a single study
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Only show what is in the database
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `fleetune study create`.

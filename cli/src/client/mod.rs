@@ -6,6 +6,7 @@ mod fleet;
 mod llama_server;
 pub mod proxy;
 mod read;
+mod transfer;
 mod trial;
 mod watch;
 
@@ -23,6 +24,7 @@ pub use fleet::Fleet;
 use llama_server::note;
 pub use llama_server::{llama_server, quoted};
 use read::{checked, incomplete, study, trial};
+pub use transfer::Transfer;
 pub use trial::{End, request_id};
 pub use watch::{Broken, Change};
 

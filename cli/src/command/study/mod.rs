@@ -1,8 +1,11 @@
 //! `fleetune study …`.
 
 mod create;
+mod export;
+pub mod import;
 mod watch;
 
+use fleetune_proto::link::Link;
 use fleetune_proto::v1::ImportanceMethod;
 use serde::Serialize;
 
@@ -14,7 +17,13 @@ use crate::render;
 use crate::view::{BestView, StudyView, TrialView};
 
 /// Runs a verb.
-pub async fn run(verb: StudyVerb, mut client: Client, config: &TuneConfig, format: Format) -> CliResult<Exit> {
+pub async fn run(
+    verb: StudyVerb,
+    mut client: Client,
+    link: Link,
+    config: &TuneConfig,
+    format: Format,
+) -> CliResult<Exit> {
     match verb {
         StudyVerb::Create(args) => {
             render::print(format, &create::create(&mut client, &args, config).await?, render::study)?;
@@ -53,7 +62,8 @@ pub async fn run(verb: StudyVerb, mut client: Client, config: &TuneConfig, forma
                     .because(format!("{} trials differ from what is recomputed", found.mismatches.len())));
             }
         }
-        StudyVerb::Export { name } => {
+        StudyVerb::Export { name, to: Some(file) } => export::export(link, &name, &file, format).await?,
+        StudyVerb::Export { name, to: None } => {
             let study = client.show(&name).await?;
             let best = client.best(&name, 1).await?;
             let mut trials = client.trials(&name, &[]).await?;
@@ -62,6 +72,7 @@ pub async fn run(verb: StudyVerb, mut client: Client, config: &TuneConfig, forma
             }
             render::print(Format::Json, &Export { study, trials, best }, |_| String::new())?;
         }
+        StudyVerb::Import(_) => unreachable!("it is run before there is a connection"),
     }
     Ok(Exit::Done)
 }
