@@ -58,7 +58,7 @@ SYNTHETIC := $(TARGET_DIR)/models/synthetic-15m-q4_0.gguf
 
 # `lint` and `test` use the same target folders; side by side they would only wait for each other.
 .NOTPARALLEL:
-.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna test-llama-bench lint fmt drill bench bench-scale bench-samplers bench-engine bench-tools doc ci
+.PHONY: help setup setup-tests setup-rival setup-samplers packages runner tune test test-optuna test-llama-bench lint fmt drill bench bench-optuna bench-scale bench-samplers bench-engine bench-tools doc ci
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -161,6 +161,14 @@ bench-scale: packages ## A coordinator with 1,000 workers, and with a study that
 	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
 	@"$(TARGET_DIR)/release/fleetune-load" --workers 1000 --rate 200 --clients 8 --sampler tpe --seconds 20 $(ARGS)
 	@"$(TARGET_DIR)/release/fleetune-load" --growth 1000,10000,100000,1000000 $(ARGS)
+
+bench-optuna: export FLEETUNE_BENCH_PYTHON := $(RIVAL_DIR)/bin/python
+bench-optuna: packages setup-rival ## Compare with Optuna's server under programs of Optuna's, on Postgres (ARGS="--clients 8 --sizes 1000 ...")
+	@"$(RIVAL_DIR)/bin/python" -m pip install --quiet --disable-pip-version-check ./python
+	@rm -rf python/build python/src/*.egg-info
+	cargo build --release $(LOCKED) -p fleetune-cli
+	cargo build --release $(LOCKED) -p fleetune-tests --bin fleetune-load
+	@"$(TARGET_DIR)/release/fleetune-load" --optuna $(if $(ARGS),$(ARGS),--clients 8,32 --seconds 20)
 
 bench-engine: bench-tools setup ## Compare the runner with llama-bench on the same engine (python3 with pip; fetches 77 MB)
 	python3 scripts/bench-engine.py --runner "$(RUNNER)" --target-dir "$(RUNNER_DIR)"

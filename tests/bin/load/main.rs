@@ -10,6 +10,7 @@ mod growth;
 mod latency;
 mod machine;
 mod options;
+mod optuna;
 mod report;
 mod rival;
 mod studies;
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
 async fn run(options: &Options) -> Result<Report, String> {
     let machine = machine::Machine::measure()?;
     let postgres = options.storage.contains(&Storage::Postgres).then(PrivatePostgres::durable);
+    if let (true, Some(cluster)) = (options.optuna, &postgres) {
+        optuna::measure(options, cluster).await?;
+        // The tables are out; what they hold for comes last.
+        return Ok(Report { machine, seconds: options.seconds, cells: Vec::new(), grown: Vec::new() });
+    }
     let (mut cells, mut grown): (Vec<Cell>, _) = (Vec::new(), Vec::new());
     for &storage in &options.storage {
         for &sampler in &options.sampler {

@@ -40,6 +40,14 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_name = "TRIALS", conflicts_with_all = ["clients", "workers", "rival"],
         value_parser = clap::value_parser!(i64).range(200..=10_000_000))]
     pub growth: Vec<i64>,
+    /// Instead: measure programs of Optuna's, each client a process, on this server and on Optuna's own; `make bench-optuna`
+    /// installs it
+    #[arg(long, conflicts_with_all = ["growth", "workers", "rival", "rate", "format"])]
+    pub optuna: bool,
+    /// Trials of the studies that clients of `--optuna` read, comma-separated; asks are timed in the first
+    #[arg(long, value_delimiter = ',', value_name = "TRIALS", requires = "optuna", default_values_t = [10_000, 100_000],
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sizes: Vec<u32>,
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub format: Output,

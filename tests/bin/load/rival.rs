@@ -1,5 +1,6 @@
 //! Optuna's own server under the same load, driven from Python as its users do.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -10,11 +11,14 @@ use crate::cell::{Cell, Plan};
 /// A Python with the packages of `tests/python/bench-requirements.txt`.
 const PYTHON: &str = "FLEETUNE_BENCH_PYTHON";
 
+/// That Python, which `verb` installs.
+pub fn python(verb: &str) -> Result<OsString, String> {
+    std::env::var_os(PYTHON).ok_or_else(|| format!("{PYTHON} names no Python with Optuna; run `{verb}`"))
+}
+
 /// Measures the rival on a database of its own.
 pub async fn measure(plan: &Plan<'_>, cluster: &PrivatePostgres) -> Result<Cell, String> {
-    let python = std::env::var_os(PYTHON)
-        .ok_or_else(|| format!("{PYTHON} names no Python with Optuna; run `make bench ARGS=--rival`"))?;
-    let mut command = tokio::process::Command::new(python);
+    let mut command = tokio::process::Command::new(python("make bench ARGS=--rival")?);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rival.py"));
     command.args([&cluster.empty_database(), plan.sampler.name(), &plan.clients.to_string()]);
     command.args([plan.options.seconds.to_string(), plan.options.repetitions.to_string()]);
