@@ -1,9 +1,12 @@
 //! Unmodified Optuna against a server, on both databases: its own storage contract, programs as its users write them, also
 //! while the server is killed under them, and its dashboard in a browser. And the Python package.
 
+mod certificates;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use certificates::{certificates, token};
 use fleetune_coordinator::storage::testing::PrivatePostgres;
 use fleetune_tests::{Place, place};
 use nix::sys::signal::Signal;
@@ -20,21 +23,26 @@ fn pytest(place: &Place, tests: &Path) -> Command {
     pytest
 }
 
-/// Runs the Python tests of `file` against a server over `storage`.
-fn run(place: &Place, storage: &str, file: &str) {
-    run_beside(place, storage, "", file);
-}
-
-/// The same, with a database of Optuna's own for those that want one.
-fn run_beside(place: &Place, storage: &str, source: &str, file: &str) {
-    let server = place.serve(storage);
+/// Runs the Python tests of `file` against what listens at `address`, with a database of Optuna's own for those that
+/// want one.
+fn run_at(place: &Place, address: &str, source: &str, file: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/optuna");
     let mut pytest = pytest(place, &folder.join(file));
-    pytest.env("FLEETUNE_ADDRESS", &server.address).env("FLEETUNE_SOURCE", source);
+    pytest.env("FLEETUNE_ADDRESS", address).env("FLEETUNE_SOURCE", source);
     pytest.env("FLEETUNE_PROGRAM", env!("CARGO_BIN_EXE_fleetune-e2e"));
     // Without the deadline of other programs: it is many tests, each with its own.
     let status = pytest.status().expect("Python can be started");
     assert!(status.success(), "{file}: {status}");
+}
+
+/// The same, against a server over `storage`.
+fn run(place: &Place, storage: &str, file: &str) {
+    run_beside(place, storage, "", file);
+}
+
+fn run_beside(place: &Place, storage: &str, source: &str, file: &str) {
+    let server = place.serve(storage);
+    run_at(place, &server.address, source, file);
     server.running.signal(Signal::SIGTERM);
     server.running.wait().ok();
 }
@@ -95,6 +103,25 @@ async fn programs_outlive_a_killed_server_on_postgres() {
 fn dashboard_of_optuna_shows_every_study() {
     let place = place!();
     run(&place, &place.sqlite("s.db"), "test_dashboard.py");
+}
+
+#[test]
+#[ignore = "needs optuna-dashboard and Chromium; `make test-optuna` installs them"]
+fn dashboard_of_optuna_shows_every_study_through_the_proxy() {
+    let place = place!();
+    certificates(&place);
+    let storage = place.sqlite("s.db");
+    let file = token(&place, &storage, "ann", "client");
+    let mut serve = place.command();
+    serve.args(["serve", "--storage", &storage, "--listen", "127.0.0.1:0"]);
+    serve.args(["--tls-cert", "server.crt", "--tls-key", "server.key"]);
+    let server = place.serve_command(serve);
+    // What the certificate is for.
+    let url = server.address.replace("127.0.0.1", "https://localhost");
+    let mut proxy = place.command();
+    proxy.args(["proxy", "--server", &url, "--token-file", &file, "--tls-ca", "ca.crt", "--listen", "127.0.0.1:0"]);
+    let proxy = place.serve_command(proxy);
+    run_at(&place, &proxy.address, "", "test_dashboard.py");
 }
 
 #[test]
