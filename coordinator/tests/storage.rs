@@ -107,6 +107,7 @@ conformance! {
         a_new_attempt_begins_without_steps
         an_expired_holder_may_finish_until_the_next_claim
         a_stale_attempt_is_refused_and_its_data_kept
+        a_late_result_that_equals_the_stored_one_is_kept_too
         a_repeated_claim_gives_the_same_lease
         what_a_claim_gave_is_told_while_the_lease_holds
         nothing_is_handed_out_within_a_gap_in_service

@@ -6,7 +6,7 @@ use fleetune_coordinator::storage::{AttemptState, Claimed, JobKind, JobState, Le
 use fleetune_core::{Attempt, FailKind, StudyState, TrialState};
 use serde_json::{Value, json};
 
-use super::harness::{Db, TTL, at, complete, fail_kind, job, new_study, registration, rules, worker};
+use super::harness::{Db, TTL, at, complete, fail_kind, failed, job, new_study, registration, rules, worker};
 
 pub async fn a_lease_that_runs_is_not_handed_out(db: Db) {
     let study = db.study("a").await;
@@ -68,6 +68,19 @@ pub async fn a_stale_attempt_is_refused_and_its_data_kept(db: Db) {
     db.store.finish(study.id, number, Some(lease.token), complete(2.0), Value::Null, at(63)).await.unwrap();
     let error = db.store.finish(study.id, number, Some(stale), complete(1.0), Value::Null, at(64)).await.unwrap_err();
     assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
+}
+
+pub async fn a_late_result_that_equals_the_stored_one_is_kept_too(db: Db) {
+    let study = db.study("a").await;
+    let (number, stale) = db.leased(&study, "w", 0).await;
+    let (_, _, lease) = job(db.claim(&study, "v", 60).await);
+    for (token, who) in [(lease.token, "v"), (stale, "w"), (stale, "w again"), (lease.token, "v again")] {
+        let finish = db.store.finish(study.id, number, Some(token), failed(FailKind::Oom), json!(who), at(61));
+        assert_eq!(finish.await.unwrap().attempt, Attempt(2));
+    }
+    let attempts = db.store.attempts(stale.job).await.unwrap();
+    let kept: Vec<_> = attempts.into_iter().map(|attempt| (attempt.state, attempt.detail)).collect();
+    assert_eq!(kept, [(AttemptState::Lost, json!("w")), (AttemptState::Finished, json!("v"))]);
 }
 
 pub async fn a_repeated_claim_gives_the_same_lease(db: Db) {

@@ -126,6 +126,8 @@ impl Operation for Finish {
             }
             TrialState::Complete | TrialState::Pruned | TrialState::Fail => {
                 if is_same(&trial.record, &self.end) {
+                    // Another attempt may have ended it just so; what this one saw is its own.
+                    self.keep(rows, &trial.record, detail.as_deref()).await?;
                     return Ok(Ok(whole(rows, trial.record).await?));
                 }
                 return self.too_late(rows, &trial, detail.as_deref()).await;
@@ -156,19 +158,22 @@ impl Finish {
     ) -> Result<Result<TrialRecord, StoreError>, StoreError> {
         let trial = &trial.record;
         let mut refusal = StoreError::TrialEnded { number: trial.number, state: trial.state };
-        if let Some(token) = self.token {
-            if !trial.state.is_ended() || token.attempt < trial.attempt {
-                refusal = lease_lost(token, trial.attempt);
-            }
-            let attempt = match trial.job {
-                Some(job) => own_attempt(rows, job, token).await?,
-                None => None,
-            };
-            if let Some(attempt) = attempt {
-                keep_detail(rows, token.job, &attempt, detail).await?;
-            }
+        if let Some(token) = self.token
+            && (!trial.state.is_ended() || token.attempt < trial.attempt)
+        {
+            refusal = lease_lost(token, trial.attempt);
         }
+        self.keep(rows, trial, detail).await?;
         Ok(Err(refusal))
+    }
+
+    /// Keeps the first detail of the attempt that brings it.
+    async fn keep(&self, rows: &mut dyn Rows, trial: &TrialRecord, detail: Option<&str>) -> Result<(), StoreError> {
+        let (Some(job), Some(token)) = (trial.job, self.token) else { return Ok(()) };
+        match own_attempt(rows, job, token).await? {
+            Some(attempt) => keep_detail(rows, job, &attempt, detail).await,
+            None => Ok(()),
+        }
     }
 }
 
