@@ -50,6 +50,7 @@ conformance! {
         old_deeds_are_forgotten_by_age_and_number;
     studies:
         the_same_request_creates_one_study
+        the_same_request_at_two_coordinators_creates_one_study
         another_study_cannot_take_the_name
         a_preparing_study_has_an_open_describe_job
         states_change_only_as_allowed

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetune_coordinator::storage::{
-    AttemptState, AttributeKind, AttributeOwner, JobKind, JobState, NewWaiting, Origin, Prepared, StoreError,
+    AttemptState, AttributeKind, AttributeOwner, JobKind, JobState, NewWaiting, Origin, Prepared, Store, StoreError,
     StudyUpdate,
 };
 use fleetune_core::study::{Budget, StudyConfig};
@@ -20,6 +20,22 @@ pub async fn the_same_request_creates_one_study(db: Db) {
     assert_eq!((first.revision, first.config_revision), (Revision(1), Revision(1)));
     assert_eq!((first.next_number, first.next_turn), (TrialNumber(0), Turn(0)));
     assert_eq!(first.config, config());
+}
+
+pub async fn the_same_request_at_two_coordinators_creates_one_study(db: Db) {
+    let second = db.second().await;
+    for round in 0..50 {
+        let new = || new_study(&format!("study {round}"), StudyState::Active);
+        let create = async |store: &Store| loop {
+            match store.create_study(new(), at(0)).await {
+                // Both were at it at the same moment; whoever is told so calls again.
+                Err(StoreError::Busy(_)) => {}
+                created => break created.unwrap().id,
+            }
+        };
+        let (one, other) = futures::join!(create(&db.store), create(&second));
+        assert_eq!(one, other);
+    }
 }
 
 pub async fn another_study_cannot_take_the_name(db: Db) {

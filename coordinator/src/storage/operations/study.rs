@@ -30,10 +30,12 @@ impl Operation for CreateStudy {
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<StudyRecord, StoreError> {
+        // First the name: the same request may be under way at another coordinator, and who sees its name sees it.
+        let is_taken = rows.study_by_name(&self.new.name).await?.is_some();
         if let Some(study) = rows.study_by_request(&self.new.request_id).await? {
             return Ok(study);
         }
-        if rows.study_by_name(&self.new.name).await?.is_some() {
+        if is_taken {
             return Err(StoreError::NameTaken(self.new.name.clone()));
         }
         let id = rows.insert_study(&self.new, self.now).await?;
