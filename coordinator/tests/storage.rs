@@ -8,6 +8,7 @@ mod storage {
     pub mod durability;
     pub mod foreign;
     pub mod harness;
+    pub mod lost;
     pub mod model;
     pub mod opening;
     pub mod starts;
