@@ -1,6 +1,9 @@
 //! A coordinator and its workers as processes of their own: killed, restarted, drained, cut off.
 
+use std::time::Duration;
+
 use fleetune_coordinator::storage::testing::PrivatePostgres;
+use fleetune_tests::drill::proxy::{Cut, Proxy};
 use fleetune_tests::trials::{lost_attempts, rows, workers};
 use fleetune_tests::{Place, place, until};
 use nix::sys::signal::Signal;
@@ -85,6 +88,32 @@ fn result_of_a_worker_that_was_killed_meanwhile_is_delivered_by_its_successor() 
     let trials = place.assert_whole(&url, 2);
     assert_eq!(rows(&trials[0]["attempts"]).len(), 1, "measured again: {}", trials[0]);
     assert_eq!(place.begun(), 2);
+}
+
+#[test]
+fn result_of_a_worker_that_was_cut_off_for_longer_than_its_lease_is_kept() {
+    let place = place!();
+    place.script(&json!({"repetition_ms": 300, "journal": true}));
+    let server = place.serve(&place.sqlite("a.db"));
+    let url = server.url();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let way = Proxy::start(runtime.handle(), &server.address);
+    let mut far = place.start_worker(&way.url(), &["--name", "far"]);
+    place.create_study(&url, &["--trials", "2", "--reps", "3", "--pruner", "none", "--no-confirm"]);
+    until_begun(&place, 1);
+    way.cut(Cut::Both, Duration::from_hours(1), false);
+    far.until_it_says("it is kept and delivered later");
+    let _near = place.start_worker(&url, &["--name", "near"]);
+    place.until_study_is(&url, "finished");
+    way.heal();
+    // The scripted runner measures the same again, so that the late result equals the one that is stored.
+    until("what the first attempt measured", || {
+        let export = place.export(&url);
+        export["trials"][0]["attempts"][0]["detail"]["samples"].is_object().then_some(())
+    });
+    let trials = place.assert_whole(&url, 2);
+    assert_eq!((lost_attempts(&trials), workers(&trials).len()), (1, 2), "{trials:?}");
+    assert_eq!(place.begun(), 3);
 }
 
 #[test]

@@ -89,7 +89,8 @@ impl Arena {
             .collect();
 
         let begun = Instant::now();
-        for (at, fault) in plan {
+        // Who is away beyond the end is brought back then.
+        for (at, fault) in plan.iter().filter(|(at, _)| at.as_secs_f64() < seconds) {
             std::thread::sleep(at.saturating_sub(begun.elapsed()));
             say(&format!("{:6.1} s  {:?}: {fault:?}", begun.elapsed().as_secs_f64(), self.kind));
             stage.carry_out(*fault);
@@ -191,6 +192,8 @@ struct Stage<'a> {
     workers: Vec<Option<Running>>,
     worker_ways: Vec<Proxy>,
     client_ways: Vec<Vec<Proxy>>,
+    /// Whether the coordinator on SQLite has no room.
+    full: bool,
     /// What workers logged that are gone.
     logs: Vec<String>,
     tally: Tally,
@@ -211,6 +214,7 @@ impl<'a> Stage<'a> {
             workers: Vec::new(),
             worker_ways: Vec::new(),
             client_ways: Vec::new(),
+            full: false,
             logs: Vec::new(),
             tally: Tally::default(),
             wrong: Vec::new(),
@@ -324,10 +328,14 @@ impl<'a> Stage<'a> {
             ways[which].lead_to(&served.address);
         }
         self.coordinators[which] = Some(served);
+        self.full = url != self.url;
     }
 
     /// Brings everybody back who is away, and heals the network.
     fn mend(&mut self) {
+        if self.full {
+            self.carry_out(Fault::FreeDisk);
+        }
         for which in 0..self.coordinators.len() {
             self.start_coordinator(which, self.url);
         }

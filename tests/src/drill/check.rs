@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
-use fleetune_proto::v1::{GetTrialRequest, ListTrialsRequest, Trial, TrialState, VerifyStudyRequest};
+use fleetune_proto::v1::{AttemptRecord, GetTrialRequest, ListTrialsRequest, Trial, TrialState, VerifyStudyRequest};
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -212,9 +212,15 @@ impl Study<'_> {
             match (trial.state(), finished) {
                 (TrialState::Complete, Some(attempt)) => {
                     let value = trial.values.first().copied().unwrap_or(f64::NAN);
-                    *stored.entry((attempt.attempt, value.to_bits())).or_default() += 1;
-                    if median(attempt.detail.as_ref()).map(f64::to_bits) != Some(value.to_bits()) {
+                    let brings = |attempt: &AttemptRecord| {
+                        median(attempt.detail.as_ref()).map(f64::to_bits) == Some(value.to_bits())
+                    };
+                    if !brings(attempt) {
                         self.wrong(trial.number, "its value is not that of the attempt that ended it");
+                    }
+                    // A late result that says the same is acknowledged, too, and kept with its own attempt.
+                    for attempt in trial.attempts.iter().filter(|attempt| brings(attempt)) {
+                        *stored.entry((attempt.attempt, value.to_bits())).or_default() += 1;
                     }
                 }
                 (TrialState::Complete, None) => self.wrong(trial.number, "is complete by no attempt"),

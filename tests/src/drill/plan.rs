@@ -21,6 +21,9 @@ const LONG: f64 = 100.0;
 const SEASON: f64 = 100.0;
 const STORMY: f64 = 45.0;
 
+/// How long a disk is full at least: what is half empty is filled first.
+const FULL: Duration = Duration::from_secs(2);
+
 /// One thing that is done to the arena. What is not there (a worker that is dead already) is left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
@@ -73,7 +76,7 @@ pub fn plan(seed: u64, storage: Storage, seconds: f64) -> Vec<(Duration, Fault)>
                 Storage::Postgres => faults.push((when, Fault::RestartPostgres)),
                 Storage::Sqlite => {
                     faults.push((when, Fault::FillDisk));
-                    faults.push((when + short, Fault::FreeDisk));
+                    faults.push((when + short + FULL, Fault::FreeDisk));
                 }
             },
             0..60 => {
