@@ -260,3 +260,24 @@ async fn a_call_is_cut_at_its_callers_deadline() {
     assert!(answer.contains("grpc-status: 1") && answer.contains("imeout"), "{answer}");
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_database_is_away_when_it_begins_goes_on() {
+    let cluster = PrivatePostgres::durable();
+    let running = {
+        let stop = CancellationToken::new();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.address();
+        let url = cluster.empty_database();
+        let coordinator = Coordinator::start(&url, EngineOptions::default(), stop.clone()).await.unwrap();
+        drop(cluster);
+        let served = tokio::spawn(async move { server.serve(&coordinator).await });
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Running { address, channel, stop, served, _folder: tempfile::tempdir().unwrap() }
+    };
+    let mut studies = StudyServiceClient::new(running.channel.clone());
+    let refused = studies.list_studies(v1::ListStudiesRequest::default()).await.unwrap_err();
+    // Its own words, not those of a connection that broke.
+    assert_eq!(refused.metadata().get("fleetune-reason").unwrap(), "STORAGE", "{refused}");
+    assert!(!running.served.is_finished());
+}

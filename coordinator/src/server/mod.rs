@@ -117,7 +117,10 @@ impl Server {
     /// calls have 10 s to finish.
     pub async fn serve(self, coordinator: &Coordinator) -> Result<(), ServerError> {
         let (engine, tokens, stop) = (coordinator.engine(), coordinator.tokens(), coordinator.stop());
-        tokens.refresh().await.map_err(|error| ServerError::Serve(error.into()))?;
+        if let Err(error) = tokens.refresh().await {
+            // A database that is away comes back. Meanwhile nobody gets in who was not let in before.
+            tracing::warn!(%error, "the tokens cannot be read");
+        }
         tokio::spawn(tokens.clone().follow(stop.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in SERVICES {
