@@ -13,6 +13,7 @@ pub mod runner;
 pub mod space;
 pub mod study;
 pub mod trial;
+pub mod url;
 pub mod value;
 pub mod visible_model;
 pub mod workload;

@@ -168,9 +168,8 @@ fn gpus(space: &mut SpaceWriter<'_>, plan: &Plan<'_>, model: &ModelMetadata) {
             plan.gpus.windows(2).all(|pair| (&pair[0].name, pair[0].vram_mib) == (&pair[1].name, pair[1].vram_mib));
         if plan.fits_one && !alike {
             let last = plan.gpus.len() as i64 - 1;
-            space.range("main_gpu", 0, last, false, 0);
             // Split over the GPUs, by layers or by rows, none of them is the main one.
-            if space.searches("split_mode") {
+            if space.range("main_gpu", 0, last, false, 0) && space.searches("split_mode") {
                 space.when("split_mode == 'none'");
             }
         }

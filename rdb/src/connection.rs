@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use fleetune_core::url::redacted;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _, SqliteConnection, query};
@@ -180,29 +181,9 @@ fn path(rest: &str) -> PathBuf {
     if !relative.exists() && absolute.exists() { absolute } else { relative }
 }
 
-/// `url` with the password of the authority, and of a parameter `password`, left out.
-fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
-    let place = match place.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{host}", user.split(':').next().unwrap_or_default()),
-        None => place.to_owned(),
-    };
-    let shown = query.map(|query| query.split('&').filter(|pair| !pair.contains("password")).collect::<Vec<_>>());
-    let query = shown.filter(|pairs| !pairs.is_empty()).map(|pairs| format!("?{}", pairs.join("&")));
-    format!("{scheme}://{place}{}", query.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_left_out() {
-        assert_eq!(redacted("postgresql+psycopg2://me:secret@host/db"), "postgresql+psycopg2://me@host/db");
-        assert_eq!(redacted("postgres:///db?host=/run&password=x"), "postgres:///db?host=/run");
-        assert_eq!(redacted("mysql://me:secret@host/db?password=x"), "mysql://me@host/db");
-    }
 
     #[test]
     fn urls_of_files_are_sqlalchemys() {

@@ -282,7 +282,7 @@ fn what_cannot_be_read_leaves_nothing() {
     import(&place, &text, &storage).exits(4).says("no SQLite database");
     import(&place, &place.path("a.db"), &storage).exits(4).says("none of Optuna's");
     import(&place, &place.path("none.db"), &storage).exits(3).says("no file");
-    import(&place, Path::new("mysql://me:secret@host/db"), &storage).exits(2).says("mysql://me@host/db");
+    import(&place, Path::new("mysql://me:secret@host/db"), &storage).exits(2).says("mysql://me:[redacted]@host/db");
     for (sql, code, why) in [
         ("UPDATE alembic_version SET version_num = 'v3.0.0.c'", 4, "optuna storage upgrade"),
         ("UPDATE alembic_version SET version_num = 'v7.0.0.a'", 4, "does not know"),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fleetune_core::url::redacted;
+
 use super::engine::Engine;
 use super::error::StoreError;
 use super::{postgres::Postgres, sqlite::Sqlite};
@@ -90,35 +92,9 @@ fn target(url: &str) -> Result<Target, String> {
     }
 }
 
-/// `url` with the password of the authority, and of a parameter `password`, replaced.
-fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    let before = match before.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:[redacted]@{host}"),
-            None => before.to_owned(),
-        },
-        None => before.to_owned(),
-    };
-    let pair = |pair: &str| match pair.split_once('=') {
-        Some((key, _)) if key.contains("password") => format!("{key}=[redacted]"),
-        _ => pair.to_owned(),
-    };
-    let query = query.map(|query| format!("?{}", query.split('&').map(pair).collect::<Vec<_>>().join("&")));
-    format!("{scheme}://{before}{}", query.unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(redacted("postgres://me:secret@host/db"), "postgres://me:[redacted]@host/db");
-        assert_eq!(redacted("postgres:///db?host=/run&password=x"), "postgres:///db?host=/run&password=[redacted]");
-        assert_eq!(redacted("sqlite:///a/b.db"), "sqlite:///a/b.db");
-    }
 
     #[test]
     fn an_unknown_scheme_names_those_that_are_known() {

@@ -15,6 +15,8 @@ use fleetune_core::{
     Direction, Distribution, FailKind, Inventory, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp,
     TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
 };
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 use serde_json::{Value, json};
 
 /// How long leases run in the cases.
@@ -227,4 +229,12 @@ pub fn model(name: &str) -> VisibleModel {
 
 pub fn fail_kind(trial: &TrialRecord) -> Option<FailKind> {
     trial.fail.as_ref().map(|(kind, _)| *kind)
+}
+
+/// Plays `cases` drawn lists of steps.
+pub fn explore<S: Strategy>(cases: u32, steps: S, play: impl AsyncFn(S::Value) -> Result<(), TestCaseError>) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config =
+        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() };
+    TestRunner::new(config).run(&steps, |steps| runtime.block_on(play(steps))).unwrap();
 }

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use fleetune_coordinator::storage::{Claimed, StartTrials, StoreError, TrialFilter};
 use fleetune_core::{FailKind, LeaseToken, StudyId, TrialNumber, TrialState};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
-use super::harness::{Db, TTL, at, complete, failed, rules, start_at, waiting, worker};
+use super::harness::{Db, TTL, at, complete, explore, failed, rules, start_at, waiting, worker};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Loss {
@@ -260,21 +259,12 @@ fn creates(request: &Request) -> bool {
     matches!(request, Request::Enqueue | Request::Start(_))
 }
 
-fn check(cases: u32, open: impl AsyncFn() -> Db) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config =
-        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() };
-    TestRunner::new(config)
-        .run(&steps(), |steps| runtime.block_on(async { play(&open().await, &steps).await }))
-        .unwrap();
-}
-
 #[test]
 fn lost_requests_and_lost_replies_change_nothing_on_sqlite() {
-    check(60, Db::sqlite);
+    explore(60, steps(), async |steps| play(&Db::sqlite().await, &steps).await);
 }
 
 #[test]
 fn lost_requests_and_lost_replies_change_nothing_on_postgres() {
-    check(12, Db::postgres);
+    explore(12, steps(), async |steps| play(&Db::postgres().await, &steps).await);
 }

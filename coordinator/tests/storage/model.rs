@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleetune_coordinator::storage::{Claimed, LeaseRules, StoreError, TrialFilter};
 use fleetune_core::{FailKind, LeaseToken, StudyState, TrialNumber, TrialState};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
-use super::harness::{Db, TTL, at, complete, failed, registration, rules, start_at, worker};
+use super::harness::{Db, TTL, at, complete, explore, failed, registration, rules, start_at, worker};
 
 /// Workers are `w0` to `w2`; trials are meant modulo how many there are.
 #[derive(Clone, Debug)]
@@ -439,21 +438,12 @@ async fn compare(db: &Db, study: fleetune_core::StudyId, model: &Model) -> Resul
     Ok(())
 }
 
-fn check(cases: u32, open: impl AsyncFn() -> Db) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config =
-        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() };
-    TestRunner::new(config)
-        .run(&steps(), |steps| runtime.block_on(async { play(&open().await, &steps).await }))
-        .unwrap();
-}
-
 #[test]
 fn sqlite_agrees_with_the_model() {
-    check(50, Db::sqlite);
+    explore(50, steps(), async |steps| play(&Db::sqlite().await, &steps).await);
 }
 
 #[test]
 fn postgres_agrees_with_the_model() {
-    check(12, Db::postgres);
+    explore(12, steps(), async |steps| play(&Db::postgres().await, &steps).await);
 }

@@ -49,6 +49,12 @@ impl EngineLog {
         (!gpus.is_empty()).then(|| self.buffers.iter().filter(on_gpu).map(|buffer| buffer.mib).sum())
     }
 
+    /// Whether weights lie in an order of the CPU's own.
+    pub fn is_rearranged(&self) -> bool {
+        let kinds = ["REPACK", "AMX", "KLEIDIAI", "AARCH64", "HBM"];
+        self.buffers.iter().any(|buffer| kinds.iter().any(|kind| buffer.device.contains(kind)))
+    }
+
     fn add_buffer(&mut self, new: Buffer) {
         // Reserved once per shape of graph; the last one is the one in use.
         let same = |old: &Buffer| old.what == "compute" && new.what == "compute" && old.device == new.device;
@@ -99,7 +105,7 @@ mod tests {
         ] {
             assert!(log.line(line), "{line}");
         }
-        assert!(!log.line("print_info: n_rot = 32"));
+        assert!(!log.line("print_info: n_rot = 32") && !log.is_rearranged());
         assert_eq!((log.offloaded, log.flash_attn), (Some((12, 33)), Some(true)));
         assert_eq!(log.load_mode, Some(LoadMode::Mmap));
         let buffers: Vec<_> = log.buffers.iter().map(|b| (b.device.as_str(), b.what.as_str(), b.mib)).collect();
@@ -107,6 +113,7 @@ mod tests {
         assert_eq!(log.vram_mib(&["CUDA0".to_owned()]), Some(254.5));
         assert_eq!(log.vram_mib(&[]), None);
         log.new_context();
+        assert!(log.line("load_tensors:          AMX model buffer size =     8.15 MiB") && log.is_rearranged());
         assert_eq!(log.vram_mib(&["CUDA0".to_owned()]), Some(100.0));
     }
 }

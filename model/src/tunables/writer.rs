@@ -9,8 +9,6 @@ use super::{DefaultSpace, Params, Value};
 pub(super) struct SpaceWriter<'a> {
     /// The settings that are written; empty means all.
     known: &'a [String],
-    /// Whether the parameter that was given last is searched.
-    searched: bool,
     parameters: String,
     forbids: String,
     defaults: Params,
@@ -29,7 +27,6 @@ impl<'a> SpaceWriter<'a> {
 
     /// A setting that is not searched.
     pub(super) fn fix(&mut self, name: &str, value: Value) {
-        self.searched = false;
         if !self.knows(name) {
             return;
         }
@@ -43,7 +40,6 @@ impl<'a> SpaceWriter<'a> {
             self.fix(name, default.clone());
             return false;
         }
-        self.searched = true;
         self.defaults.insert(name.to_owned(), default.clone());
         let choices: Vec<String> = choices.iter().map(literal).collect();
         self.line(format_args!("[parameters.{name}]"));
@@ -52,13 +48,12 @@ impl<'a> SpaceWriter<'a> {
         true
     }
 
-    /// A whole number from `low` to `high`; fixed where that is one number.
-    pub(super) fn range(&mut self, name: &str, low: i64, high: i64, log: bool, default: i64) {
+    /// A whole number from `low` to `high`, fixed where that is one number; returns whether there is anything to search.
+    pub(super) fn range(&mut self, name: &str, low: i64, high: i64, log: bool, default: i64) -> bool {
         if low >= high || !self.knows(name) {
             self.fix(name, Value::Int(default));
-            return;
+            return false;
         }
-        self.searched = true;
         self.defaults.insert(name.to_owned(), Value::Int(default));
         self.line(format_args!("[parameters.{name}]"));
         self.line(format_args!("type = \"int\""));
@@ -68,6 +63,7 @@ impl<'a> SpaceWriter<'a> {
             self.line(format_args!("log = true"));
         }
         self.line(format_args!("default = {default}"));
+        true
     }
 
     /// Whether a parameter of this name was written.
@@ -77,9 +73,7 @@ impl<'a> SpaceWriter<'a> {
 
     /// The condition of the parameter that was written last.
     pub(super) fn when(&mut self, condition: &str) {
-        if self.searched {
-            self.line(format_args!("when = \"{condition}\""));
-        }
+        self.line(format_args!("when = \"{condition}\""));
     }
 
     /// A combination that is never tried.

@@ -24,13 +24,10 @@ def _event_of(event: study_pb2.WatchEvent) -> tuple[Study | Trial | None, int]:
     return None, 0
 
 
-class Client:
-    """A client of a coordinator at `address`, `HOST:PORT`.
+class _Connection:
+    """What both clients are told, and the channel that they open with it."""
 
-    `token`: what the server asks for. `tls`: True for https, or the certificates (PEM) to trust. While the server is away a
-    call is repeated for `retry_for_s` seconds, with the same request id, so that nothing is done twice; then it raises
-    FleetuneError. Threads may share a client; processes may not.
-    """
+    _module: Any
 
     def __init__(
         self,
@@ -47,10 +44,21 @@ class Client:
         self._timeout_s = timeout_s
         secure = requests.credentials(address, token, tls)
         if secure is None:
-            self._channel = grpc.insecure_channel(address, options=requests.OPTIONS)
+            self._channel = self._module.insecure_channel(address, options=requests.OPTIONS)
         else:
-            self._channel = grpc.secure_channel(address, secure, options=requests.OPTIONS)
+            self._channel = self._module.secure_channel(address, secure, options=requests.OPTIONS)
         self._stub = study_pb2_grpc.StudyServiceStub(self._channel)
+
+
+class Client(_Connection):
+    """A client of a coordinator at `address`, `HOST:PORT`.
+
+    `token`: what the server asks for. `tls`: True for https, or the certificates (PEM) to trust. While the server is away a
+    call is repeated for `retry_for_s` seconds, with the same request id, so that nothing is done twice; then it raises
+    FleetuneError. Threads may share a client; processes may not.
+    """
+
+    _module = grpc
 
     def __enter__(self) -> Client:
         return self
@@ -200,28 +208,10 @@ class Client:
         return self._call("ShouldPrune", request).verdict == study_pb2.VERDICT_STOP
 
 
-class AsyncClient:
+class AsyncClient(_Connection):
     """As `Client`, for asyncio."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str | None = None,
-        tls: bool | bytes = False,
-        retry_for_s: float = 60.0,
-        timeout_s: float = 30.0,
-    ) -> None:
-        self._address = address
-        self._metadata = requests.metadata(token)
-        self._retry_for_s = retry_for_s
-        self._timeout_s = timeout_s
-        secure = requests.credentials(address, token, tls)
-        if secure is None:
-            self._channel = grpc.aio.insecure_channel(address, options=requests.OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(address, secure, options=requests.OPTIONS)
-        self._stub = study_pb2_grpc.StudyServiceStub(self._channel)
+    _module = grpc.aio
 
     async def __aenter__(self) -> AsyncClient:
         return self

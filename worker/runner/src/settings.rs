@@ -168,7 +168,7 @@ impl Resolved {
             split_mode: if gpu { self.split_mode } else { SplitMode::None },
             main_gpu: if gpu { i32::try_from(self.main_gpu).unwrap_or(i32::MAX) } else { 0 },
             load_mode: self.effective_load_mode(heard),
-            repack: self.repack && heard.facts.buffers.iter().any(|buffer| is_rearranged(&buffer.device)),
+            repack: self.repack && heard.facts.is_rearranged(),
             cpu_affinity: self.cpu_affinity.clone(),
             buffers: heard.facts.buffers.clone(),
         }
@@ -181,11 +181,6 @@ impl Resolved {
             (mode, _) => mode,
         }
     }
-}
-
-/// Buffer types that hold weights in an order of their own.
-fn is_rearranged(buffer: &str) -> bool {
-    ["REPACK", "AMX", "KLEIDIAI", "AARCH64", "HBM"].iter().any(|kind| buffer.contains(kind))
 }
 
 fn ggml_type(kv: KvType) -> sys::ggml_type {
