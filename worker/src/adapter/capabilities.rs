@@ -7,12 +7,13 @@ use std::time::Duration;
 use fleetune_core::FailKind;
 use tokio::process::Command;
 
+use super::output;
 use crate::executor::Failure;
 
 /// Opening the drivers of a slow machine takes seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Most of an answer that is read, bytes.
-const MOST: usize = 1 << 20;
+const MOST: u64 = 1 << 20;
 
 /// A build's flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,16 +112,17 @@ pub(super) async fn ask(program: &Path, argument: &str) -> Result<String, Failur
         Failure::new(FailKind::Error, format!("`{} {argument}` could not be run: {why}", program.display()))
     };
     let mut command = Command::new(program);
-    command.arg(argument).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(LIMIT, command.output()).await;
-    let output = output
-        .map_err(|_| failed(format!("it did not end within {} s", LIMIT.as_secs())))?
-        .map_err(|problem| failed(problem.to_string()))?;
-    let mut text = output.stdout;
-    text.truncate(MOST);
-    text.push(b'\n');
-    text.extend(output.stderr.into_iter().take(MOST));
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|problem| failed(problem.to_string()))?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(failed("it has no pipes".to_owned()));
+    };
+    let all = async { tokio::join!(output::read(stdout, MOST), output::read(stderr, MOST), child.wait()) };
+    let (stdout, stderr, status) = tokio::time::timeout(LIMIT, all)
+        .await
+        .map_err(|_| failed(format!("it did not end within {} s", LIMIT.as_secs())))?;
+    status.map_err(|problem| failed(problem.to_string()))?;
+    Ok(format!("{stdout}\n{stderr}"))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod arguments;
 mod capabilities;
 mod engine;
+mod output;
 mod rows;
 mod run;
 mod watch;
@@ -25,7 +26,13 @@ use crate::executor::Failure;
 /// Answers one request on stdin with the `llama-bench` at `program`; returns whether it could.
 pub async fn llama_bench(program: &Path) -> bool {
     let answered = match read_request() {
-        Ok(request) => answer(program, request).await,
+        Ok(request) => tokio::select! {
+            answered = answer(program, request) => answered,
+            () = watch::orphaned() => {
+                watch::end_group();
+                Err(Failure::new(FailKind::Error, "the worker is gone".to_owned()))
+            }
+        },
         Err(failure) => Err(failure),
     };
     if let Err(Failure { kind, message }) = &answered {

@@ -10,19 +10,18 @@ use std::time::Instant;
 
 use fleetune_core::runner::{Buffer, EffectiveSettings, EngineLog, Event, FlashAttn, Settings, SplitMode, bounded};
 use fleetune_core::{FailKind, Workload};
-use futures::StreamExt as _;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{ChildStderr, ChildStdout, Command};
-use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio::io::BufReader;
+use tokio::process::{ChildStderr, Command};
+use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Arguments, arguments, tests};
 use super::capabilities::Capabilities;
-use super::{emit, rows, watch};
-use crate::executor::{Failure, says_out_of_memory};
+use super::{emit, output, rows};
+use crate::executor::{Failure, next_line, says_out_of_memory};
 
 /// Most of its output that is read, bytes; rows have a few hundred.
 const MOST_OUTPUT: u64 = 4 << 20;
-/// A line of its log is given up beyond this, bytes.
+/// More of a line of its log says nothing, bytes.
 const MAX_LINE: usize = 16 << 10;
 /// Last words that may explain a failure.
 const LAST_WORDS: usize = 24;
@@ -81,26 +80,17 @@ async fn run(program: &Path, arguments: &Arguments, listener: &mut Listener<'_>)
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(error("the program has no pipes".to_owned()));
     };
-    let all = async { tokio::join!(read(stdout), listener.listen(stderr), child.wait()) };
-    let (output, heard, status) = tokio::select! {
-        all = all => all,
-        () = watch::orphaned() => {
-            watch::end_group();
-            return Err(error("the worker is gone".to_owned()));
-        }
+    let exited = CancellationToken::new();
+    let end = async {
+        let status = child.wait().await;
+        exited.cancel();
+        status
     };
+    let (output, heard, status) =
+        tokio::join!(output::read(stdout, MOST_OUTPUT), listener.listen(stderr, &exited), end);
     heard?;
     let status = status.map_err(|problem| error(format!("its end could not be observed: {problem}")))?;
     if status.success() { Ok(output) } else { Err(listener.failed(status)?) }
-}
-
-async fn read(stdout: ChildStdout) -> String {
-    let mut output = Vec::new();
-    let mut bounded = stdout.take(MOST_OUTPUT);
-    // What came before a broken pipe is read nevertheless; whether it suffices is seen from the rows.
-    let _ = bounded.read_to_end(&mut output).await;
-    let _ = tokio::io::copy(&mut bounded.into_inner(), &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&output).into_owned()
 }
 
 /// Listens to the log.
@@ -139,14 +129,14 @@ impl<'a> Listener<'a> {
         self.last_words.clear();
     }
 
-    async fn listen(&mut self, stderr: ChildStderr) -> Result<(), Failure> {
-        let mut lines = FramedRead::new(stderr, LinesCodec::new_with_max_length(MAX_LINE));
-        while let Some(line) = lines.next().await {
-            match line {
-                Ok(line) => self.line(line.trim_end())?,
-                Err(LinesCodecError::MaxLineLengthExceeded) => {}
-                Err(LinesCodecError::Io(problem)) if problem.kind() == std::io::ErrorKind::InvalidData => {}
-                Err(LinesCodecError::Io(_)) => break,
+    /// Reads to the end, whatever comes: a program whose log nobody reads would stop.
+    async fn listen(&mut self, stderr: ChildStderr, exited: &CancellationToken) -> Result<(), Failure> {
+        let mut reader = BufReader::new(stderr);
+        let mut line = Vec::new();
+        while let Some(read) = next_line(&mut reader, &mut line, exited).await {
+            if read.is_ok() {
+                line.truncate(MAX_LINE);
+                self.line(String::from_utf8_lossy(&line).trim_end())?;
             }
         }
         Ok(())
@@ -179,14 +169,15 @@ impl<'a> Listener<'a> {
         Ok(())
     }
 
-    /// Whatever is called like a GPU's: memory of the host has names with `CPU` or `Host` in them.
+    /// Whatever is not the host's. Builds without a GPU say nothing of layers.
     fn measure_memory(&mut self) {
-        let on_gpu = |buffer: &&Buffer| !buffer.device.contains("CPU") && !buffer.device.contains("Host");
-        let mut buffers = self.log.buffers.iter().filter(on_gpu).peekable();
-        if buffers.peek().is_some() {
-            let now = buffers.map(|buffer| buffer.mib).sum::<f64>();
-            self.vram_peak_mib = Some(self.vram_peak_mib.map_or(now, |peak| peak.max(now)));
+        const HOST: [&str; 3] = ["CPU", "Host", "AMX"];
+        if self.log.offloaded.is_none() {
+            return;
         }
+        let on_gpu = |buffer: &&Buffer| !HOST.iter().any(|name| buffer.device.contains(name));
+        let now = self.log.buffers.iter().filter(on_gpu).map(|buffer| buffer.mib).sum::<f64>();
+        self.vram_peak_mib = Some(self.vram_peak_mib.map_or(now, |peak| peak.max(now)));
     }
 
     /// Says once that model and context exist.
@@ -230,7 +221,7 @@ impl<'a> Listener<'a> {
             split_mode: if has_gpu { asked.split_mode.unwrap_or_default() } else { SplitMode::None },
             main_gpu: asked.main_gpu.filter(|_| has_gpu).and_then(|gpu| i32::try_from(gpu).ok()).unwrap_or(0),
             load_mode: self.log.load_mode.or(asked.load_mode).unwrap_or_default(),
-            repack: self.log.buffers.iter().any(|buffer| buffer.device.contains("REPACK")),
+            repack: self.log.is_rearranged(),
             cpu_affinity: asked.cpu_affinity.clone(),
             buffers: self.log.buffers.clone(),
         }
@@ -353,7 +344,9 @@ mod tests {
         for line in [
             "llama-bench: benchmark 1/2: starting",
             "load_tensors:        CUDA0 model buffer size =   100.00 MiB",
+            "load_tensors: offloaded 7/7 layers to GPU",
             "load_tensors:   CPU_Mapped model buffer size =    10.00 MiB",
+            "load_tensors:          AMX model buffer size =    10.00 MiB",
             "llama_kv_cache:      CUDA0 KV buffer size =    20.00 MiB",
             "sched_reserve:      CUDA0 compute buffer size =    30.00 MiB",
             "sched_reserve:  CUDA_Host compute buffer size =     5.00 MiB",

@@ -26,6 +26,7 @@ pub(crate) use outcome::says_out_of_memory;
 pub use outcome::{Ended, Facts, classify};
 pub use process::{Cause, Child, Exit, GRACE, Rung, Transcript, WSL_GRACE, converse};
 pub use runner::{ADAPTER, RUNNER, Runner};
+pub(crate) use streams::next_line;
 pub use tail::Tail;
 
 /// Events that may wait for their reader. A reader that is slower holds up the child's output, not its memory.

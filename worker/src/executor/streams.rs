@@ -81,7 +81,7 @@ fn says_non_finite(line: &str) -> bool {
 
 /// Reads one line into `line`, newline not kept; `None` at the end. A line that is too long is given up on: an error
 /// once, and its rest as the lines that follow.
-async fn next_line(
+pub(crate) async fn next_line(
     reader: &mut (impl AsyncBufReadExt + Unpin),
     line: &mut Vec<u8>,
     exited: &CancellationToken,
