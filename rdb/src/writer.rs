@@ -1,6 +1,7 @@
 //! Writes a new `SQLite` file that Optuna 5 opens.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fleetune_core::{Direction, Timestamp};
@@ -157,9 +158,28 @@ impl Writer {
         if let Some(connection) = self.connection.take() {
             connection.close().await.map_err(|error| self.cannot(error))?;
         }
-        let kept = fs::File::open(&self.partial).and_then(|file| file.sync_all());
-        let kept = kept.and_then(|()| fs::rename(&self.partial, &self.file));
-        kept.map_err(|error| self.cannot(error))
+        match self.keep() {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(RdbError::Exists(self.file.display().to_string()))
+            }
+            kept => kept.map_err(|error| self.cannot(error)),
+        }
+    }
+
+    /// A second name, unlike a new one, never replaces a file that came meanwhile.
+    fn keep(&self) -> std::io::Result<()> {
+        fs::File::open(&self.partial)?.sync_all()?;
+        fs::hard_link(&self.partial, &self.file).or_else(|error| match error.kind() {
+            // Some file systems know no second names.
+            ErrorKind::Unsupported | ErrorKind::PermissionDenied => fs::rename(&self.partial, &self.file),
+            _ => Err(error),
+        })?;
+        #[cfg(unix)]
+        if let Some(folder) = self.file.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            fs::File::open(folder)?.sync_all()?;
+        }
+        Ok(())
     }
 }
 

@@ -92,9 +92,8 @@ impl Transfer {
         finished.map(drop).map_err(failed(format!("failed to give study `{name}` its name")))
     }
 
-    /// Removes a study, if there is one of that name.
-    pub async fn remove(&mut self, name: &str) -> CliResult<()> {
-        let Some(study_id) = self.find(name).await? else { return Ok(()) };
+    /// Removes a study.
+    pub async fn remove(&mut self, study_id: i64) -> CliResult<()> {
         let removed = self.optuna.delete_study(wire::DeleteStudyRequest { study_id }).await;
         removed.map(drop).map_err(failed("failed to remove what was copied so far"))
     }

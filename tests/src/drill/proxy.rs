@@ -28,6 +28,8 @@ pub enum Cut {
 struct Wire {
     target: String,
     cut: Option<Cut>,
+    /// Cuts and mends so far: the end of a cut leaves a later one alone.
+    turn: u64,
     /// Connections of an older epoch are reset.
     epoch: u64,
 }
@@ -47,7 +49,7 @@ impl Proxy {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         listener.set_nonblocking(true).expect("a listener can be told not to block");
         let address = listener.local_addr().expect("it is bound");
-        let (wire, seen) = watch::channel(Wire { target: target.to_owned(), cut: None, epoch: 0 });
+        let (wire, seen) = watch::channel(Wire { target: target.to_owned(), cut: None, turn: 0, epoch: 0 });
         let task = runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("the runtime has IO");
             loop {
@@ -71,12 +73,14 @@ impl Proxy {
 
     /// Cuts the network for so long. With `reset` the connections do not survive it.
     pub fn cut(&self, cut: Cut, time: Duration, reset: bool) {
-        self.wire.send_modify(|wire| wire.cut = Some(cut));
+        let turn = self.set(Some(cut));
         let wire = self.wire.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(time).await;
             wire.send_modify(|wire| {
-                wire.cut = None;
+                if wire.turn == turn {
+                    wire.cut = None;
+                }
                 wire.epoch += u64::from(reset);
             });
         });
@@ -84,7 +88,17 @@ impl Proxy {
 
     /// Ends every cut.
     pub fn heal(&self) {
-        self.wire.send_modify(|wire| wire.cut = None);
+        self.set(None);
+    }
+
+    fn set(&self, cut: Option<Cut>) -> u64 {
+        let mut turn = 0;
+        self.wire.send_modify(|wire| {
+            wire.cut = cut;
+            wire.turn += 1;
+            turn = wire.turn;
+        });
+        turn
     }
 }
 

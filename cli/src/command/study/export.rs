@@ -1,9 +1,7 @@
 //! `fleetune study export --to FILE`: into a database that Optuna opens.
 
 use std::path::Path;
-use std::time::SystemTime;
 
-use fleetune_core::Timestamp;
 use fleetune_proto::link::Link;
 use fleetune_rdb::Writer;
 use serde::Serialize;
@@ -44,7 +42,6 @@ async fn write(mut transfer: Transfer, name: &str, total: u64, file: &Path) -> C
     let id = writer.study(&study).await.map_err(failed())?;
     let mut trials = transfer.trials(&study).await?;
     let bar = bar(total);
-    let now = Timestamp(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as i64));
     let mut count = 0;
     loop {
         let page = trials.next().await?;
@@ -52,7 +49,7 @@ async fn write(mut transfer: Transfer, name: &str, total: u64, file: &Path) -> C
             break;
         }
         for mut trial in page {
-            leave(&mut trial, now);
+            leave(&mut trial);
             writer.trial(id, &trial).await.map_err(failed())?;
             count += 1;
         }

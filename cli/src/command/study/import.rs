@@ -26,6 +26,27 @@ struct Chosen {
     name: String,
 }
 
+/// A study that an import that fails takes back.
+struct Begun {
+    /// What it is called until all of them are whole.
+    for_now: String,
+    /// Not known while it is created.
+    id: Option<i64>,
+}
+
+impl Begun {
+    async fn remove(&self, transfer: &mut Transfer) -> CliResult<()> {
+        let found = match self.id {
+            None => transfer.find(&self.for_now).await?,
+            known => known,
+        };
+        match found {
+            Some(id) => transfer.remove(id).await,
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Imported {
     study: String,
@@ -92,9 +113,10 @@ async fn import(reader: &mut Reader, mut transfer: Transfer, chosen: &[Chosen], 
     };
     let Err(error) = copied else { return Ok(()) };
     let mut error = error;
-    for name in created {
-        if let Err(left) = transfer.remove(&name).await {
+    for begun in created {
+        if let Err(left) = begun.remove(&mut transfer).await {
             let cause = left.causes.into_iter().next().unwrap_or(left.what);
+            let name = begun.for_now;
             error = error.because(format!("`{name}` is left behind, which `fleetune study delete` removes: {cause}"));
         }
     }
@@ -106,26 +128,26 @@ async fn copy(
     reader: &mut Reader,
     transfer: &mut Transfer,
     chosen: &[Chosen],
-    created: &mut Vec<String>,
+    created: &mut Vec<Begun>,
     what: &str,
 ) -> CliResult<()> {
     let bar = bar(chosen.iter().map(|chosen| chosen.study.trials()).sum());
-    let now = Timestamp(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as i64));
     let mut ids = Vec::with_capacity(chosen.len());
     for Chosen { study, .. } in chosen {
         let shown: String = study.name.chars().take(SHOWN).collect();
         let for_now = format!("import of {shown}, not whole yet ({})", request_id("import"));
-        created.push(for_now.clone());
+        created.push(Begun { for_now: for_now.clone(), id: None });
         let id = transfer.create(&for_now, study).await?;
+        if let Some(begun) = created.last_mut() {
+            begun.id = Some(id);
+        }
         ids.push(id);
         transfer.set_attributes(id, study).await?;
         let mut trials = Reader::trials(study);
         let mut page = reader.page(&mut trials).await.map_err(refused(what))?;
         while !page.is_empty() {
             let count = page.len() as u64;
-            for trial in &mut page {
-                leave(trial, now);
-            }
+            page.iter_mut().for_each(leave);
             let (added, next) = tokio::join!(transfer.add(id, &study.name, page), reader.page(&mut trials));
             added?;
             page = next.map_err(refused(what))?;
@@ -134,18 +156,17 @@ async fn copy(
     }
     for (id, Chosen { name, .. }) in ids.into_iter().zip(chosen) {
         transfer.finish(id, name).await?;
-        // By that name it is found from now on, should a later one fail.
-        created.push(name.clone());
     }
     bar.finish_and_clear();
     Ok(())
 }
 
 /// A trial that runs has failed in a copy: whoever runs it goes on with the original. How long it took counts nothing.
-pub fn leave(trial: &mut Trial, now: Timestamp) {
+pub fn leave(trial: &mut Trial) {
     if trial.state == TrialState::Running {
+        let now = || Timestamp(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros() as i64));
         trial.state = TrialState::Fail;
-        trial.ended_at = trial.started_at.or(Some(now));
+        trial.ended_at = trial.started_at.or_else(|| Some(now()));
         trial.system_attributes.insert(FAIL_REASON.to_owned(), "\"it was RUNNING when it was copied\"".to_owned());
     }
 }
