@@ -2,6 +2,7 @@
 
 mod access;
 mod analysis;
+mod schedule;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub use access::{AuditView, NewTokenView, TokenView};
 pub use analysis::{ChangeView, FrontView, ImportanceView, ImportancesView, OutlookView, SensitivityView};
+pub use schedule::ScheduleView;
 
 /// A study.
 #[derive(Clone, Debug, Serialize)]
@@ -56,6 +58,12 @@ pub struct StudyView {
     pub trials: Counts,
     /// Seconds stored in trials.
     pub spent_s: f64,
+    /// Its claim to workers.
+    pub schedule: ScheduleView,
+    /// Workers that are connected; 0 for studies that need none now.
+    pub connected_workers: u32,
+    /// Those of them that the selector admits.
+    pub selected_workers: u32,
     /// `model_hash`, `executor`, `engine`, `device_class`; null before the model was described.
     pub pin: Option<fleetune_core::study::Pin>,
     /// Why the baseline is not the plain default; empty when it is.

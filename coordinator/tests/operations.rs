@@ -70,8 +70,12 @@ impl Running {
             sampler: Some(v1::Sampler { name: "random".to_owned(), ..v1::Sampler::default() }),
             ..v1::StudyConfig::default()
         };
-        let request =
-            v1::CreateStudyRequest { request_id: "create".to_owned(), name: "s".to_owned(), config: Some(config) };
+        let request = v1::CreateStudyRequest {
+            request_id: "create".to_owned(),
+            name: "s".to_owned(),
+            config: Some(config),
+            ..v1::CreateStudyRequest::default()
+        };
         StudyServiceClient::new(self.channel.clone()).create_study(request).await.unwrap();
     }
 

@@ -69,6 +69,7 @@ impl Running {
             request_id: format!("create-{name}"),
             name: name.to_owned(),
             config: Some(config),
+            ..v1::CreateStudyRequest::default()
         };
         let mut studies = StudyServiceClient::new(self.channel.clone());
         studies.create_study(request).await.unwrap().into_inner().study.unwrap()

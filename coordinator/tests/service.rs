@@ -11,6 +11,7 @@ mod service {
     pub mod machine;
     pub mod optuna;
     pub mod replicas;
+    pub mod share;
     pub mod silence;
     pub mod suggest;
     pub mod word;

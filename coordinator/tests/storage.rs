@@ -11,6 +11,7 @@ mod storage {
     pub mod lost;
     pub mod model;
     pub mod opening;
+    pub mod schedules;
     pub mod starts;
     pub mod studies;
     pub mod transfer;
@@ -72,6 +73,12 @@ conformance! {
         a_step_from_a_revision_that_is_gone_changes_nothing
         a_request_that_started_trials_starts_no_more_in_a_step
         a_step_starts_queue_entries_and_leases_beside_fresh_trials;
+    schedules:
+        a_schedule_is_kept_and_changes_at_any_time
+        workers_lease_no_more_trials_at_once_than_they_may
+        concurrent_starts_stay_within_the_limit
+        an_ended_lease_waits_for_room_too
+        it_is_noted_when_a_worker_was_served;
     starts:
         numbers_and_turns_are_dense
         the_same_request_starts_the_same_trials

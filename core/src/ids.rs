@@ -69,6 +69,21 @@ impl fmt::Display for Attempt {
 #[serde(transparent)]
 pub struct WorkerId(pub String);
 
+/// Begins the name of a holder that is no worker: theirs are hexadecimal digits.
+const CLIENT: &str = "client:";
+
+impl WorkerId {
+    /// A client that asked for a lease under `name`.
+    pub fn client(name: &str) -> Self {
+        Self(format!("{CLIENT}{name}"))
+    }
+
+    /// Whether it is a client that asked for a lease.
+    pub fn is_client(&self) -> bool {
+        self.0.starts_with(CLIENT)
+    }
+}
+
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -11,7 +11,10 @@ mod sampler;
 mod space;
 mod value;
 
-pub use config::{benchmark, benchmark_to_wire, budget, budget_to_wire, config, config_to_wire, pin, pin_to_wire};
+pub use config::{
+    benchmark, benchmark_to_wire, budget, budget_to_wire, config, config_to_wire, pin, pin_to_wire, schedule,
+    schedule_to_wire,
+};
 pub use detail::{detail, detail_to_wire};
 pub use enums::{
     direction, direction_to_wire, fail_kind, fail_kind_to_wire, objective, objective_to_wire, role, role_to_wire,

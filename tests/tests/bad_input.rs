@@ -68,6 +68,7 @@ const CASES: &[Case] = &[
     case("another fixed setting for a study", Setup::None, &["%", "--set", "n_ctx=2048"], 3, &["its setting `n_ctx` is"], "`--fresh`"),
     case("another model for a study", Setup::OtherModel, &["tune", "other.gguf", "--space", "space.toml", "--study", "s", "--reps", "2", "--runner", "RUNNER"], 3, &["is not the model that it has measured"], "`--fresh`"),
     case("another engine for a study", Setup::OtherEngine, &["%", "--trials", "5"], 3, &["cannot go on with this engine on this machine"], "`--fresh`"),
+    case("unknown fact of a worker", Setup::None, &["study", "create", "new", "--model", "m.gguf", "--where", "inventory.vram > 1"], 2, &["there is no fact `inventory.vram`", "inventory.gpus[].vram_mib"], "inventory.gpus.exists("),
     case("unknown study shown", Setup::None, &["study", "show", "no"], 3, &["there is no study `no`"], ""),
     case("unknown study's best", Setup::None, &["study", "best", "no"], 3, &["there is no study `no`"], ""),
     case("unknown study paused", Setup::None, &["study", "pause", "no"], 3, &["there is no study `no`"], ""),

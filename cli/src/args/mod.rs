@@ -22,7 +22,7 @@ pub use parse::parse_duration;
 pub use proxy::ProxyArgs;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
-pub use study::{BudgetArgs, CreateArgs, ImportArgs, StudyVerb};
+pub use study::{CreateArgs, ImportArgs, ScheduleArgs, StudyVerb, UpdateArgs};
 pub use token::{AuditArgs, TokenCreateArgs, TokenVerb};
 pub use trial::{AskArgs, TellArgs, TrialVerb};
 pub use tune::TuneArgs;

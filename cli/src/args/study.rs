@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use fleetune_core::Direction;
 use fleetune_core::study::{EXECUTORS, LLAMA_CPP};
+use fleetune_core::{Direction, Schedule};
 
 use super::parse::{parse_direction, parse_duration};
 use super::search::SearchArgs;
@@ -36,14 +36,18 @@ pub enum StudyVerb {
         /// Name of the study
         name: String,
     },
-    /// Change when a study ends; a larger budget wakes a finished one
-    #[command(after_help = "Example:\n  fleetune study update gzip --trials 100")]
+    /// Change when a study ends, or its claim to workers; a larger budget wakes a finished one
+    #[command(
+        visible_alias = "set",
+        after_help = "Examples:\n  fleetune study update gzip --trials 100\n  \
+        fleetune study set llama --priority 5 --max-parallel 4"
+    )]
     Update {
         /// Name of the study
         name: String,
         /// What changes.
         #[command(flatten)]
-        budget: BudgetArgs,
+        changes: UpdateArgs,
     },
     /// Start no more trials; running ones go on
     Pause {
@@ -181,12 +185,42 @@ pub struct CreateArgs {
     /// What is searched, how and for how long.
     #[command(flatten)]
     pub search: SearchArgs,
+    /// Its claim to workers.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
 }
 
-/// When a study ends. What is not given stays.
+/// A study's claim to workers. What is not given stays.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct BudgetArgs {
+pub struct ScheduleArgs {
+    /// Serve a study of a model before those of a lower priority; those of the same one are served in turn [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub priority: Option<i32>,
+    /// How many trials of a model workers may measure at once; 0: as many as there are workers [default: 0]
+    #[arg(long, value_name = "N")]
+    pub max_parallel: Option<u32>,
+    /// Which workers may measure a model, such as `inventory.gpus.exists(gpu, gpu.vram_mib >= 12 * 1024)`; '': all of them
+    /// [default: '']
+    #[arg(long = "where", value_name = "EXPRESSION")]
+    pub selector: Option<String>,
+}
+
+impl ScheduleArgs {
+    /// What becomes of `old`.
+    pub fn applied_to(&self, old: Schedule) -> Schedule {
+        let max_parallel = match self.max_parallel {
+            None => old.max_parallel,
+            Some(0) => None,
+            limit => limit,
+        };
+        let selector = self.selector.clone().or(old.selector).filter(|text| !text.is_empty());
+        Schedule { priority: self.priority.unwrap_or(old.priority), max_parallel, selector }
+    }
+}
+
+/// What changes of a study. What is not given stays.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
     /// How many configurations to try
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub trials: Option<u32>,
@@ -196,4 +230,7 @@ pub struct BudgetArgs {
     /// How good a value is good enough
     #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
     pub target: Option<f64>,
+    /// Its claim to workers.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
 }

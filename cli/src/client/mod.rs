@@ -10,6 +10,7 @@ mod transfer;
 mod trial;
 mod watch;
 
+use fleetune_core::Schedule;
 use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_proto::link::Link;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
@@ -44,11 +45,18 @@ impl Client {
     }
 
     /// Creates a study. A retry with the same `request_id` gives the same study.
-    pub async fn create(&mut self, name: &str, request_id: &str, config: &StudyConfig) -> CliResult<StudyView> {
+    pub async fn create(
+        &mut self,
+        name: &str,
+        request_id: &str,
+        config: &StudyConfig,
+        schedule: &Schedule,
+    ) -> CliResult<StudyView> {
         let request = v1::CreateStudyRequest {
             request_id: request_id.to_owned(),
             name: name.to_owned(),
             config: Some(convert::config_to_wire(config)),
+            schedule: Some(convert::schedule_to_wire(schedule)),
         };
         let answer = self.studies.create_study(request).await;
         study(answer.map_err(failed(format!("failed to create study `{name}`")))?.into_inner().study)
@@ -94,11 +102,20 @@ impl Client {
         }
     }
 
-    /// Replaces the budget of a study.
-    pub async fn set_budget(&mut self, name: &str, budget: &Budget) -> CliResult<StudyView> {
-        let budget = Some(convert::budget_to_wire(budget));
-        let answer = self.studies.update_study(v1::UpdateStudyRequest { name: name.to_owned(), budget }).await;
-        study(answer.map_err(failed(format!("failed to change the budget of study `{name}`")))?.into_inner().study)
+    /// Replaces what is given of budget and schedule.
+    pub async fn update(
+        &mut self,
+        name: &str,
+        budget: Option<&Budget>,
+        schedule: Option<&Schedule>,
+    ) -> CliResult<StudyView> {
+        let request = v1::UpdateStudyRequest {
+            name: name.to_owned(),
+            budget: budget.map(convert::budget_to_wire),
+            schedule: schedule.map(convert::schedule_to_wire),
+        };
+        let answer = self.studies.update_study(request).await;
+        study(answer.map_err(failed(format!("failed to change study `{name}`")))?.into_inner().study)
     }
 
     /// Starts no more trials.

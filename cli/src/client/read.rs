@@ -3,7 +3,7 @@
 use fleetune_proto::{convert, v1};
 
 use crate::error::{CliError, CliResult, Exit};
-use crate::view::{AttemptView, Counts, StudyView, TrialView};
+use crate::view::{AttemptView, Counts, ScheduleView, StudyView, TrialView};
 
 /// An answer that lacks what every coordinator sends.
 pub fn incomplete() -> CliError {
@@ -57,6 +57,9 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
             skipped: counts.skipped,
         },
         spent_s: wire.spent_s,
+        connected_workers: wire.connected_workers,
+        selected_workers: wire.selected_workers,
+        schedule: ScheduleView::from(&convert::schedule(wire.schedule.unwrap_or_default())),
         pin: wire.pin.map(convert::pin),
         baseline_note: note["baseline_note"].as_str().unwrap_or_default().to_owned(),
         obstacles: wire.obstacles,

@@ -18,13 +18,15 @@ pub fn studies(studies: &[StudyView]) -> String {
                 study.name.clone(),
                 study.state.clone(),
                 study.metric.clone().unwrap_or_default(),
+                study.model.as_ref().map(|_| study.schedule.priority.to_string()).unwrap_or_default(),
                 format!("{}{of}", study.trials.ended()),
                 study.trials.fail.to_string(),
                 seconds(study.spent_s),
             ]
         })
         .collect();
-    table(&["STUDY", "STATE", "METRIC", "TRIALS", "FAILED", "SPENT"], &["TRIALS", "FAILED", "SPENT"], rows)
+    let right = ["PRIORITY", "TRIALS", "FAILED", "SPENT"];
+    table(&["STUDY", "STATE", "METRIC", "PRIORITY", "TRIALS", "FAILED", "SPENT"], &right, rows)
 }
 
 /// Everything about one study.
@@ -59,6 +61,7 @@ pub fn study(study: &StudyView) -> String {
         ("trials", counted.join(", ")),
         ("spent", seconds(study.spent_s)),
         ("budget", budget.join(", ")),
+        ("workers", workers(study)),
         ("sampler", format!("{}, pruner {}, seed {}", study.sampler, study.pruner, study.seed)),
         ("fixed", params_line(&study.fixed)),
         ("engine", pin.map(|pin| pin.engine.clone()).unwrap_or_default()),
@@ -88,6 +91,19 @@ pub fn study(study: &StudyView) -> String {
         text.push_str(&format!("\n\nleft out: {worker}"));
     }
     text
+}
+
+/// Its claim to workers, as far as it is not the usual one.
+fn workers(study: &StudyView) -> String {
+    let mut parts = Vec::new();
+    if study.schedule.priority != 0 {
+        parts.push(format!("priority {}", study.schedule.priority));
+    }
+    parts.extend(study.schedule.max_parallel.map(|limit| format!("at most {limit} trials at once")));
+    parts.extend(study.schedule.selector.as_ref().map(|selector| {
+        format!("where {selector} ({} of {} connected)", study.selected_workers, study.connected_workers)
+    }));
+    parts.join(", ")
 }
 
 fn metric(study: &StudyView) -> String {

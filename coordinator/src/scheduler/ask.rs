@@ -33,8 +33,7 @@ impl ClientLease {
             let why = format!("must have at most {MAX_HOLDER} bytes, none of them of a control character");
             return Err(EngineError::invalid("holder", why));
         }
-        // No worker has such an id: theirs are hexadecimal digits.
-        let holder = WorkerId(format!("client:{}", if holder.is_empty() { "client" } else { holder }));
+        let holder = WorkerId::client(if holder.is_empty() { "client" } else { holder });
         Ok(Self { holder, ttl })
     }
 }

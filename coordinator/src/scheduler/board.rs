@@ -3,7 +3,7 @@
 //! It only spares looks at storage. Whether there is work is decided where it is handed out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use fleetune_core::StudyId;
 use tokio::sync::{Mutex, Semaphore};
@@ -24,11 +24,37 @@ pub(super) struct Offer {
     /// Taken by whoever tries to get work of it.
     pub tries: Semaphore,
     empty: AtomicBool,
+    /// Its place among studies of one priority: smaller ones are served first.
+    served: AtomicI64,
+    /// The place behind all others of its board.
+    last: Arc<AtomicI64>,
 }
 
 impl Offer {
-    pub fn new(study: StudyRecord) -> Self {
-        Self { study, tries: Semaphore::new(TRIES), empty: AtomicBool::new(false) }
+    /// A board of `studies`.
+    pub fn board(studies: impl Iterator<Item = StudyRecord>) -> Vec<Self> {
+        let last = Arc::new(AtomicI64::new(0));
+        let offer = |study: StudyRecord| {
+            last.fetch_max(study.served_at.0, Ordering::Relaxed);
+            Self {
+                tries: Semaphore::new(TRIES),
+                empty: AtomicBool::new(false),
+                served: AtomicI64::new(study.served_at.0),
+                last: Arc::clone(&last),
+                study,
+            }
+        };
+        studies.map(offer).collect()
+    }
+
+    /// Its place among studies of one priority.
+    pub fn served(&self) -> i64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Goes behind all others: calls that look at one board at the same time try different studies.
+    pub fn serve(&self) {
+        self.served.store(self.last.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Whether somebody found no work since the board was read.
@@ -67,7 +93,7 @@ impl Engine {
         let studies = self.store.open_studies(StudyId(0), MAX_STUDIES).await?;
         self.answered();
         let needs_workers = studies.into_iter().filter(|study| study.config.benchmark.is_some());
-        let offers = Arc::new(needs_workers.map(Offer::new).collect());
+        let offers = Arc::new(Offer::board(needs_workers));
         *read = Some(Read { at, heard, offers: Arc::clone(&offers) });
         Ok(offers)
     }

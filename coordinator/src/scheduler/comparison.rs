@@ -181,7 +181,7 @@ impl Engine {
         self.store.finish_comparison(token, result, serde_json::Value::Null, next, self.now()).await?;
         self.changed();
         // The budget may have grown since it was looked at.
-        self.rebudget(job.study, None).await
+        self.rebudget(job.study, None, None).await
     }
 
     async fn rounds(&self, job: JobId) -> Result<Vec<Vec<Cell>>, EngineError> {

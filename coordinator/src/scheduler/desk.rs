@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::error::EngineError;
 use super::live::{LiveStudy, MAX_CONFLICTS, Plan};
 use super::outcome::Tell;
-use crate::storage::{Advance, Started, Step, Store, StoreError, TrialEnd, TrialRecord};
+use crate::storage::{Advance, Started, Step, Store, StoreError, StudyRecord, TrialEnd, TrialRecord};
 
 /// Requests of one round, at most: bounds how long the first one waits for the suggestions of the others.
 const ROUND: usize = 128;
@@ -178,6 +178,7 @@ impl Round {
         }
         self.ends = ending;
 
+        self.keep_capacity(store, live.record()).await?;
         let mut starts = Vec::new();
         if !self.starts.is_empty() {
             match live.plan(&self.wanted()).await {
@@ -192,7 +193,7 @@ impl Round {
                         Err(error) => return Err(error.into()),
                     }
                 }
-                Err(refusal) => self.refuse(store, live.record().id, &refusal).await,
+                Err(refusal) => refuse(std::mem::take(&mut self.starts), store, live.record().id, &refusal).await,
             }
         }
         if starts.is_empty() && ends.is_empty() {
@@ -213,7 +214,9 @@ impl Round {
                 }
                 Ok(())
             }
-            Ok(Step::Behind) | Err(StoreError::TurnTaken { .. }) => self.lost(live).await,
+            Ok(Step::Behind) | Err(StoreError::TurnTaken { .. } | StoreError::AtCapacity { .. }) => {
+                self.lost(live).await
+            }
             Ok(Step::Again(known)) => {
                 let id = live.record().id;
                 for start in self.starts.extract_if(.., |start| known.contains(&start.request_id)) {
@@ -224,6 +227,34 @@ impl Round {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Refuses starts for workers beyond what they may lease at once, before anything is suggested for them. The write
+    /// counts again.
+    async fn keep_capacity(&mut self, store: &Store, record: &StudyRecord) -> Result<(), EngineError> {
+        let Some(max_parallel) = record.schedule.max_parallel else { return Ok(()) };
+        let is_for_worker = |start: &StartRequest| start.lease.as_ref().is_some_and(|(holder, _)| !holder.is_client());
+        if !self.starts.iter().any(is_for_worker) {
+            return Ok(());
+        }
+        let leased = store.live_leases(record.id, store.now()).await?;
+        let mut room = max_parallel.saturating_sub(leased);
+        let mut kept = Vec::with_capacity(self.starts.len());
+        let mut beyond = Vec::new();
+        for start in self.starts.drain(..) {
+            if !is_for_worker(&start) {
+                kept.push(start);
+            } else if start.count <= room {
+                room -= start.count;
+                kept.push(start);
+            } else {
+                beyond.push(start);
+            }
+        }
+        self.starts = kept;
+        let refusal = StoreError::AtCapacity { name: record.name.clone(), max_parallel }.into();
+        refuse(beyond, store, record.id, &refusal).await;
+        Ok(())
     }
 
     /// Others were first: what they did is folded, and everything decided again.
@@ -246,17 +277,16 @@ impl Round {
             .map(|start| Wanted { request_id: &start.request_id, count: start.count, lease: start.lease.as_ref() })
             .collect()
     }
+}
 
-    /// Refuses every start, but those that have been made: a call may be repeated, whatever the study has come to
-    /// since.
-    async fn refuse(&mut self, store: &Store, study: StudyId, refusal: &EngineError) {
-        for start in self.starts.drain(..) {
-            let answer = match store.started_by(study, &start.request_id).await {
-                Ok(known) if known.is_empty() => Err(refusal.clone()),
-                known => known.map_err(EngineError::from),
-            };
-            drop(start.reply.send(answer));
-        }
+/// Refuses the starts, but those that have been made: a call may be repeated, whatever the study has come to since.
+async fn refuse(starts: Vec<StartRequest>, store: &Store, study: StudyId, refusal: &EngineError) {
+    for start in starts {
+        let answer = match store.started_by(study, &start.request_id).await {
+            Ok(known) if known.is_empty() => Err(refusal.clone()),
+            known => known.map_err(EngineError::from),
+        };
+        drop(start.reply.send(answer));
     }
 }
 

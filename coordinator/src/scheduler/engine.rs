@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fleetune_core::study::{Budget, StudyConfig};
-use fleetune_core::{StudyId, StudyState, Timestamp};
+use fleetune_core::{Schedule, StudyId, StudyState, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use super::board::Board;
@@ -15,6 +15,7 @@ use super::error::EngineError;
 use super::foreign::OptunaTimes;
 use super::live::{MAX_CONFLICTS, Verification};
 use super::obstacle::{Staff, Staffing};
+use super::share::Selectors;
 use super::silence::Holders;
 use crate::storage::{
     Heard, LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, Tally, TrialCounts, TrialRecord,
@@ -75,6 +76,7 @@ pub struct Engine {
     work: Arc<watch::Sender<u64>>,
     pub(super) board: Board,
     pub(super) staff: Staff,
+    pub(super) selectors: Selectors,
     service: Arc<Service>,
     pub(super) holders: Arc<Holders>,
 }
@@ -129,6 +131,10 @@ pub struct StudySummary {
     pub obstacles: Vec<String>,
     /// Why workers that are at work get none of its trials while others do, a sentence each.
     pub left_out: Vec<String>,
+    /// Workers that are at work; 0 where none is needed.
+    pub connected: u32,
+    /// Those of them that its selector admits.
+    pub selected: u32,
 }
 
 impl Engine {
@@ -146,6 +152,7 @@ impl Engine {
             work,
             board: Board::default(),
             staff: Staff::default(),
+            selectors: Selectors::default(),
             service,
             holders: Arc::default(),
         }
@@ -267,13 +274,15 @@ impl Engine {
         name: &str,
         request_id: &str,
         mut config: StudyConfig,
+        schedule: Schedule,
     ) -> Result<StudyRecord, EngineError> {
         check_name(name)?;
+        super::share::check(&schedule, &config)?;
         config.planned_trials = config.budget.trials;
         check_request_id(request_id)?;
         super::prepare::check_config(&config)?;
         let state = if config.benchmark.is_some() { StudyState::Preparing } else { StudyState::Active };
-        let new = NewStudy { name: name.to_owned(), request_id: request_id.to_owned(), state, config };
+        let new = NewStudy { name: name.to_owned(), request_id: request_id.to_owned(), state, config, schedule };
         let record = self.store.create_study(new, self.now()).await?;
         self.changed();
         Ok(record)
@@ -292,7 +301,7 @@ impl Engine {
             summaries.push(if record.state.is_ended() {
                 let Tally { counts, spent_s } = self.store.tally(record.id).await?;
                 let (obstacles, left_out) = (Vec::new(), Vec::new());
-                StudySummary { record, counts, spent_s, obstacles, left_out }
+                StudySummary { record, counts, spent_s, obstacles, left_out, connected: 0, selected: 0 }
             } else {
                 self.summary(record, STAFF_AGE).await?
             });
@@ -309,39 +318,55 @@ impl Engine {
             let history = live.history();
             (live.record().clone(), history.counts(), history.spent_s(), live.awaits_running())
         };
-        let Staffing { mut obstacles, left_out } = self.staffing(&record, age).await?;
+        let Staffing { mut obstacles, left_out, connected, selected } = self.staffing(&record, age).await?;
         // Where clients measure everything, waiting for them is no obstacle.
         if awaits && record.config.benchmark.is_some() {
             obstacles.extend(self.untold(&record).await?);
         }
-        Ok(StudySummary { record, counts, spent_s, obstacles, left_out })
+        Ok(StudySummary { record, counts, spent_s, obstacles, left_out, connected, selected })
     }
 
-    /// Replaces the budget. One that leaves room wakes a finished study, be it the budget that it has already; a study
-    /// that is confirming goes on searching when its comparison has ended.
-    pub async fn update_budget(&self, name: &str, budget: Budget) -> Result<StudySummary, EngineError> {
-        let id = self.store.study_by_name(name).await?.id;
-        self.rebudget(id, Some(budget)).await?;
+    /// Replaces what is given of budget and schedule. A budget that leaves room wakes a finished study, be it the one that
+    /// it has already; a study that is confirming goes on searching when its comparison has ended.
+    pub async fn update(
+        &self,
+        name: &str,
+        budget: Option<Budget>,
+        schedule: Option<Schedule>,
+    ) -> Result<StudySummary, EngineError> {
+        let study = self.store.study_by_name(name).await?;
+        if let Some(schedule) = &schedule {
+            super::share::check(schedule, &study.config)?;
+        }
+        self.rebudget(study.id, budget, schedule).await?;
         self.study(name).await
     }
 
-    /// Wakes a finished study that has room, under a new budget where one is given: both in one change.
-    pub(super) async fn rebudget(&self, id: StudyId, budget: Option<Budget>) -> Result<(), EngineError> {
+    /// Wakes a finished study that has room, under a new budget where one is given, with its new schedule: all in one
+    /// change.
+    pub(super) async fn rebudget(
+        &self,
+        id: StudyId,
+        budget: Option<Budget>,
+        schedule: Option<Schedule>,
+    ) -> Result<(), EngineError> {
         for _ in 0..MAX_CONFLICTS {
             let desk = self.desk(id).await?;
             let update = {
                 let mut live = desk.live().lock().await;
                 live.catch_up().await?;
                 let record = live.record();
-                let wakes =
-                    record.state == StudyState::Finished && live.would_go_on(budget.unwrap_or(record.config.budget));
+                // A schedule alone is no reason to go on.
+                let may_wake = record.state == StudyState::Finished && (budget.is_some() || schedule.is_none());
+                let wakes = may_wake && live.would_go_on(budget.unwrap_or(record.config.budget));
                 StudyUpdate {
                     expected: Some(record.state),
                     state: wakes.then(|| (StudyState::Active, String::new())),
                     budget,
+                    schedule: schedule.clone(),
                 }
             };
-            if update.state.is_none() && update.budget.is_none() {
+            if update.state.is_none() && update.budget.is_none() && update.schedule.is_none() {
                 return Ok(());
             }
             match self.store.update_study(id, update, self.now()).await {
@@ -380,7 +405,7 @@ impl Engine {
         reason: &str,
     ) -> Result<StudySummary, EngineError> {
         let record = self.store.study_by_name(name).await?;
-        let update = StudyUpdate { expected, state: Some((state, reason.to_owned())), budget: None };
+        let update = StudyUpdate { expected, state: Some((state, reason.to_owned())), ..StudyUpdate::default() };
         self.store.update_study(record.id, update, self.now()).await?;
         self.changed();
         // A study whose search was over when it was paused goes on to its end now.

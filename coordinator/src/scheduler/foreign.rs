@@ -3,7 +3,7 @@
 //! Such a study has no search space; its trials are seen by everybody else as any other.
 
 use fleetune_core::study::{Budget, PrunerConfig, SamplerConfig, StudyConfig};
-use fleetune_core::{Direction, Params, StudyId, StudyState, TrialId, TrialNumber, TrialState};
+use fleetune_core::{Direction, Params, Schedule, StudyId, StudyState, TrialId, TrialNumber, TrialState};
 use rand::TryRng as _;
 
 use super::engine::Engine;
@@ -51,7 +51,7 @@ impl Engine {
         };
         // The protocol has no ids of requests.
         let request_id = format!("optuna-{:016x}{:016x}", random()?, random()?);
-        let new = NewStudy { name, request_id, state: StudyState::Active, config };
+        let new = NewStudy { name, request_id, state: StudyState::Active, config, schedule: Schedule::default() };
         let study = self.store.create_study(new, self.now()).await?;
         self.noted();
         Ok(study.id)

@@ -52,7 +52,7 @@ impl Engine {
             self.store.create_comparison(id, spec, why, now).await.map(|_| ())
         } else {
             let state = Some((StudyState::Finished, why));
-            let update = StudyUpdate { expected: Some(StudyState::Active), state, budget: None };
+            let update = StudyUpdate { expected: Some(StudyState::Active), state, ..StudyUpdate::default() };
             self.store.update_study(id, update, now).await.map(|_| ())
         };
         match result {

@@ -20,6 +20,7 @@ mod observe;
 mod obstacle;
 mod outcome;
 mod prepare;
+mod share;
 mod silence;
 mod trials;
 mod work;

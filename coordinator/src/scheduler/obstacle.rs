@@ -36,8 +36,12 @@ const NOBODY: &str = "no worker has registered; `fleetune worker run --server UR
 pub(super) struct Staffing {
     /// Why nobody works on it; empty when somebody may.
     pub obstacles: Vec<String>,
-    /// Why others that are at work get nothing of it.
+    /// Why others that are at work get nothing of it, but for those that its selector leaves out.
     pub left_out: Vec<String>,
+    /// Workers that are at work.
+    pub connected: u32,
+    /// Those of them that its selector admits.
+    pub selected: u32,
 }
 
 impl Engine {
@@ -94,9 +98,16 @@ impl Engine {
         let mut misfits = Vec::new();
         let mut silent = Vec::new();
         let mut fits = false;
+        let (mut connected, mut selected) = (0, 0);
         for worker in self.staff(age).await?.iter() {
+            let is_silent = self.now().since(worker.last_seen) > patience;
+            connected += u32::from(!is_silent);
+            if study.schedule.selector.is_some() && !self.selectors.admit(&study.schedule, &worker.facts()) {
+                continue;
+            }
+            selected += u32::from(!is_silent);
             let obstacle = obstacle(study, benchmark, worker);
-            if self.now().since(worker.last_seen) > patience {
+            if is_silent {
                 silent.push((worker.last_seen, worker.name.clone(), obstacle.is_none()));
             } else if let Some(obstacle) = obstacle {
                 misfits.push(obstacle);
@@ -105,7 +116,7 @@ impl Engine {
             }
         }
         if fits {
-            return Ok(Staffing { left_out: some_of(misfits), obstacles: Vec::new() });
+            return Ok(Staffing { left_out: some_of(misfits), obstacles: Vec::new(), connected, selected });
         }
         // Where somebody is there, silence of those that could do nothing either is no news.
         silent.retain(|&(_, _, fits)| fits || misfits.is_empty());
@@ -113,10 +124,13 @@ impl Engine {
         misfits.extend(silent.into_iter().map(|(last_seen, name, _)| {
             format!("worker `{name}` has been silent since {last_seen}; `fleetune worker run` on its machine starts it")
         }));
+        if let Some(selector) = study.schedule.selector.as_ref().filter(|_| selected == 0 && connected > 0) {
+            misfits.insert(0, format!("of {connected} connected workers none is what it asks for: `{selector}`"));
+        }
         if misfits.is_empty() {
             misfits.push(NOBODY.to_owned());
         }
-        Ok(Staffing { obstacles: some_of(misfits), left_out: Vec::new() })
+        Ok(Staffing { obstacles: some_of(misfits), left_out: Vec::new(), connected, selected })
     }
 }
 
@@ -130,7 +144,13 @@ fn some_of(mut sentences: Vec<String>) -> Vec<String> {
     sentences
 }
 
-/// Why `worker` gets no job of `study`.
+/// What to say of a worker that the selector of `study` does not admit.
+pub(super) fn not_selected(study: &StudyRecord, worker: &WorkerRecord) -> String {
+    let selector = study.schedule.selector.as_deref().unwrap_or_default();
+    format!("study `{}` asks for `{selector}`, which worker `{}` is not", study.name, worker.name)
+}
+
+/// Why `worker` gets no job of `study`, whose selector admits it.
 pub(super) fn obstacle(study: &StudyRecord, benchmark: &Benchmark, worker: &WorkerRecord) -> Option<String> {
     let misfit = executor(study, benchmark, worker).or_else(|| match &study.pin {
         Some(pin) => device(study, pin, worker).or_else(|| pinned_model(study, benchmark, pin, worker)),
@@ -159,7 +179,7 @@ fn device(study: &StudyRecord, pin: &Pin, worker: &WorkerRecord) -> Option<Strin
             pin.engine
         ));
     }
-    let class = worker.labels.get("class").cloned().unwrap_or_else(|| worker.inventory.device_class());
+    let class = worker.device_class();
     (pin.device_class != class).then(|| {
         format!(
             "study `{study}` is pinned to the device class `{}`, but worker `{name}` is `{class}`",

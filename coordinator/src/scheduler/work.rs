@@ -1,5 +1,6 @@
 //! What workers do: register, lease jobs, renew, deliver.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use super::board::Offer;
 use super::comparison::{NextRound, Spec, corrupt};
 use super::engine::{Engine, check_request_id};
 use super::error::EngineError;
-use super::obstacle::obstacle;
+use super::obstacle::{not_selected, obstacle};
 use super::outcome;
 use super::prepare::{self, Described};
+use super::share::take_next;
 use crate::storage::{
     Claimed, Heartbeat, HeldJob, JobKind, JobRecord, Lease, Registration, Started, StoreError, StudyRecord,
     TrialRecord, WorkerRecord,
@@ -162,20 +164,13 @@ impl Engine {
             return Ok(None);
         }
         let offers = match only {
-            Some(name) => Arc::new(vec![Offer::new(self.store.study_by_name(name).await?)]),
+            Some(name) => Arc::new(Offer::board(std::iter::once(self.store.study_by_name(name).await?))),
             None => self.offers(since).await?,
         };
-        for offer in offers.iter() {
+        let mut left = self.candidates(&offers, worker, obstacles);
+        while let Some(offer) = take_next(&mut left) {
             let study = &offer.study;
-            let Some(benchmark) = study.config.benchmark.as_ref().filter(|_| !study.state.is_ended()) else {
-                continue;
-            };
-            if let Some(obstacle) = obstacle(study, benchmark, worker) {
-                if !obstacles.contains(&obstacle) {
-                    obstacles.push(obstacle);
-                }
-                continue;
-            }
+            let Some(benchmark) = &study.config.benchmark else { continue };
             let _try = offer.tries.acquire().await;
             if offer.is_empty() {
                 continue;
@@ -191,6 +186,31 @@ impl Engine {
             offer.found_empty();
         }
         Ok(None)
+    }
+
+    /// The offers that may have work for `worker`; of the others, what its operator could do about it.
+    fn candidates<'a>(
+        &self,
+        offers: &'a [Offer],
+        worker: &WorkerRecord,
+        obstacles: &mut Vec<String>,
+    ) -> Vec<&'a Offer> {
+        let mut candidates = Vec::new();
+        let facts = LazyCell::new(|| worker.facts());
+        for offer in offers.iter().filter(|offer| !offer.study.state.is_ended()) {
+            let study = &offer.study;
+            let Some(benchmark) = &study.config.benchmark else { continue };
+            let is_selected = study.schedule.selector.is_none() || self.selectors.admit(&study.schedule, &facts);
+            let obstacle =
+                if is_selected { obstacle(study, benchmark, worker) } else { Some(not_selected(study, worker)) };
+            match obstacle {
+                Some(obstacle) if obstacles.contains(&obstacle) => {}
+                Some(obstacle) => obstacles.push(obstacle),
+                None if offer.is_empty() => {}
+                None => candidates.push(offer),
+            }
+        }
+        candidates
     }
 
     /// The job that `request_id` leased in study `id`, while the lease holds.
@@ -258,7 +278,9 @@ impl Engine {
                 EngineError::NotActive { .. }
                 | EngineError::Preparing(_)
                 | EngineError::Contended(_)
-                | EngineError::Store(StoreError::WrongStudyState { .. } | StoreError::StudyNotFound(_)),
+                | EngineError::Store(
+                    StoreError::WrongStudyState { .. } | StoreError::StudyNotFound(_) | StoreError::AtCapacity { .. },
+                ),
             ) => Ok(None),
             Err(error) => Err(error),
         }
@@ -342,7 +364,12 @@ impl Engine {
         let end = outcome::measured(&study.config, benchmark, &trial, state, fail, detail, seconds)?;
         let detail = serde_json::to_value(detail).map_err(|error| corrupt(job.id, &error))?;
         self.store.finish(study.id, number, Some(token), end, detail, self.now()).await?;
-        self.noted();
+        if study.schedule.max_parallel.is_some() {
+            // Another worker may have its place.
+            self.changed();
+        } else {
+            self.noted();
+        }
         self.conclude(study.id).await
     }
 

@@ -112,7 +112,9 @@ fn store(error: &StoreError) -> Status {
         StoreError::TokenNotFound(_) => (Code::NotFound, Reason::TokenNotFound),
         StoreError::TokenNameTaken(_) => (Code::AlreadyExists, Reason::TokenExists),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
-        StoreError::WrongStudyState { .. } => (Code::FailedPrecondition, Reason::StudyState),
+        StoreError::WrongStudyState { .. } | StoreError::AtCapacity { .. } => {
+            (Code::FailedPrecondition, Reason::StudyState)
+        }
         StoreError::WrongTrialState { .. } => (Code::FailedPrecondition, Reason::TrialState),
         StoreError::TrialLeased { .. } => (Code::FailedPrecondition, Reason::TrialLeased),
         StoreError::LeaseLost { .. } => (Code::FailedPrecondition, Reason::TrialLeaseLost),

@@ -47,7 +47,9 @@ impl StudyService for StudyApi {
         audit::about("study", &request.name);
         let wire = request.config.ok_or_else(|| status::invalid(&convert::Invalid::missing("config")))?;
         let config = convert::config(wire).map_err(|error| status::invalid(&error))?;
-        let record = self.engine.create_study(&request.name, &request.request_id, config).await.map_err(refused)?;
+        let schedule = request.schedule.map(convert::schedule).unwrap_or_default();
+        let record =
+            self.engine.create_study(&request.name, &request.request_id, config, schedule).await.map_err(refused)?;
         let summary = self.engine.study(&record.name).await.map_err(refused)?;
         Ok(Response::new(v1::CreateStudyResponse { study: Some(view::study(&summary)) }))
     }
@@ -79,8 +81,9 @@ impl StudyService for StudyApi {
     async fn update_study(&self, request: Request<v1::UpdateStudyRequest>) -> Answer<v1::UpdateStudyResponse> {
         let request = request.into_inner();
         audit::about("study", &request.name);
-        let budget = convert::budget(request.budget.unwrap_or_default()).map_err(|error| status::invalid(&error))?;
-        let summary = self.engine.update_budget(&request.name, budget).await.map_err(refused)?;
+        let budget = request.budget.map(convert::budget).transpose().map_err(|error| status::invalid(&error))?;
+        let schedule = request.schedule.map(convert::schedule);
+        let summary = self.engine.update(&request.name, budget, schedule).await.map_err(refused)?;
         Ok(Response::new(v1::UpdateStudyResponse { study: Some(view::study(&summary)) }))
     }
 

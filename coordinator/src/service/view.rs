@@ -34,6 +34,9 @@ pub fn study(summary: &StudySummary) -> v1::Study {
         spent_s: summary.spent_s,
         parent: String::new(),
         left_out: summary.left_out.clone(),
+        connected_workers: summary.connected,
+        selected_workers: summary.selected,
+        schedule: Some(convert::schedule_to_wire(&record.schedule)),
     }
 }
 
@@ -115,7 +118,6 @@ fn comparison(comparison: &Comparison) -> v1::ComparisonVerdict {
 
 /// A worker.
 pub fn worker(record: &WorkerRecord, alive: bool) -> v1::Worker {
-    let class = record.labels.get("class").cloned().unwrap_or_else(|| record.inventory.device_class());
     v1::Worker {
         id: record.id.0.clone(),
         name: record.name.clone(),
@@ -126,7 +128,7 @@ pub fn worker(record: &WorkerRecord, alive: bool) -> v1::Worker {
         draining: record.draining,
         registered_at: Some(convert::timestamp_to_wire(record.registered_at)),
         last_seen: Some(convert::timestamp_to_wire(record.last_seen)),
-        device_class: class,
+        device_class: record.device_class(),
         models: record.models.iter().map(convert::model_to_wire).collect(),
         alive,
         jobs: Vec::new(),

@@ -54,6 +54,14 @@ pub enum StoreError {
         /// What was wanted, as an infinitive: `become paused`, `start a trial`.
         what: String,
     },
+    /// Workers lease as many trials of the study as they may at once.
+    #[error("workers lease {max_parallel} trials of study `{name}`, as many as they may at once")]
+    AtCapacity {
+        /// The study.
+        name: String,
+        /// Its limit.
+        max_parallel: u32,
+    },
     /// The trial is in a state in which this cannot be done.
     #[error("trial {number} is {state}, so it cannot {what}")]
     WrongTrialState {

@@ -37,7 +37,7 @@ impl Store {
         self.run(CreateStudy { new, now }).await
     }
 
-    /// Changes state or budget. A study that is in the wanted state already stays as it is.
+    /// Changes state, budget or schedule. A study that is in the wanted state already stays as it is.
     ///
     /// `Cancelled` ends its waiting and running trials as `cancelled`, and `Failed` ends them as `error`; jobs that
     /// the new state does not serve are closed.
@@ -94,13 +94,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::TurnTaken`] when another trial was started or numbered first, [`StoreError::WrongStudyState`]
-    /// unless the study is `Active`.
+    /// unless the study is `Active`, [`StoreError::AtCapacity`] when workers lease as many of its trials as they may.
     pub async fn start(&self, start: StartTrials, now: Timestamp) -> Result<Vec<Started>, StoreError> {
         let secrets = start.entries.iter().map(|_| secret()).collect::<Result<_, _>>()?;
         self.run(Start { trials: start, secrets, now }).await
     }
 
     /// Ends held trials and starts others, all at once, while `advance.at` is the study's newest revision.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
     pub async fn advance(&self, advance: Advance, now: Timestamp) -> Result<Step, StoreError> {
         let secrets = |start: &StartTrials| start.entries.iter().map(|_| secret()).collect::<Result<Vec<_>, _>>();
         let leased = |start: &StartTrials| if start.lease.is_some() { secrets(start) } else { Ok(Vec::new()) };
@@ -112,6 +115,8 @@ impl Store {
     /// raises the attempt.
     ///
     /// The same `request_id` again gives the same lease while it holds, and nothing afterwards.
+    ///
+    /// No trial is handed out while workers lease as many as they may at once.
     ///
     /// A trial that was lost by two different workers or `max_attempts` times ends as `worker_lost` instead.
     pub async fn claim(

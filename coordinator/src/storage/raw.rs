@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fleetune_core::{
-    Attempt, FailKind, JobId, Revision, Role, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, Turn,
-    WorkerId,
+    Attempt, FailKind, JobId, Revision, Role, Schedule, StudyId, StudyState, Timestamp, TrialId, TrialNumber,
+    TrialState, Turn, WorkerId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -133,6 +133,10 @@ pub(super) struct RawStudy {
     next_number: i64,
     next_turn: i64,
     created_at: i64,
+    priority: i64,
+    max_parallel: Option<i64>,
+    served_at: i64,
+    selector: Option<String>,
 }
 
 impl RawStudy {
@@ -143,6 +147,12 @@ impl RawStudy {
             state: study_state(&self.state)?,
             reason: self.reason,
             config: from_json("study configuration", &self.config)?,
+            schedule: Schedule {
+                priority: i32::try_from(self.priority).map_err(|error| corrupt("priority", error))?,
+                max_parallel: max_parallel(self.max_parallel)?,
+                selector: self.selector,
+            },
+            served_at: Timestamp(self.served_at),
             pin: self.pin.as_deref().map(|pin| from_json("pin", pin)).transpose()?,
             description: self.description.as_deref().map(|text| from_json("description", text)).transpose()?,
             revision: Revision(self.revision),
@@ -162,6 +172,8 @@ pub(super) struct RawHead {
     revision: i64,
     next_number: i64,
     next_turn: i64,
+    max_parallel: Option<i64>,
+    served_at: i64,
 }
 
 impl RawHead {
@@ -173,8 +185,14 @@ impl RawHead {
             revision: Revision(self.revision),
             next_number: TrialNumber(self.next_number),
             next_turn: Turn(self.next_turn),
+            max_parallel: max_parallel(self.max_parallel)?,
+            served_at: Timestamp(self.served_at),
         })
     }
+}
+
+fn max_parallel(stored: Option<i64>) -> Result<Option<u32>> {
+    stored.map(u32::try_from).transpose().map_err(|error| corrupt("max_parallel", error))
 }
 
 #[derive(FromRow)]

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use fleetune_core::study::{Budget, Pin, StudyConfig};
 use fleetune_core::{
-    Attempt, Distribution, FailKind, JobId, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp, TrialId,
-    TrialNumber, TrialState, Turn, WorkerId,
+    Attempt, Distribution, FailKind, JobId, LeaseToken, Params, Revision, Schedule, StudyId, StudyState, Timestamp,
+    TrialId, TrialNumber, TrialState, Turn, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,10 @@ pub struct StudyRecord {
     pub reason: String,
     /// Its configuration.
     pub config: StudyConfig,
+    /// Its claim to workers.
+    pub schedule: Schedule,
+    /// When a worker got a job of it last; the beginning of time when none ever did.
+    pub served_at: Timestamp,
     /// Which engine, device class and model its values hold for; none until its first describe job or trial.
     pub pin: Option<Pin>,
     /// What the describe job found, as JSON; none before, and for studies without a model.
@@ -300,6 +304,8 @@ pub struct NewStudy {
     pub state: StudyState,
     /// Its configuration.
     pub config: StudyConfig,
+    /// Its claim to workers.
+    pub schedule: Schedule,
 }
 
 /// Changes to a study; what is `None` stays.
@@ -311,6 +317,8 @@ pub struct StudyUpdate {
     pub state: Option<(StudyState, String)>,
     /// New budget.
     pub budget: Option<Budget>,
+    /// New claim to workers.
+    pub schedule: Option<Schedule>,
 }
 
 /// What ends `Preparing`, in one transaction.

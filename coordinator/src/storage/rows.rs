@@ -29,6 +29,8 @@ pub(super) struct StudyHead {
     pub revision: Revision,
     pub next_number: TrialNumber,
     pub next_turn: Turn,
+    pub max_parallel: Option<u32>,
+    pub served_at: Timestamp,
 }
 
 impl StudyHead {
@@ -85,7 +87,7 @@ pub(super) trait StudyRows {
     async fn insert_study(&mut self, new: &NewStudy, now: Timestamp) -> Result<StudyId>;
     /// Writes everything that may change.
     async fn save_study(&mut self, study: &StudyRecord) -> Result<()>;
-    /// Writes the counters only.
+    /// Writes the counters and when it was served.
     async fn save_head(&mut self, head: &StudyHead) -> Result<()>;
     async fn rename_study(&mut self, id: StudyId, name: &str) -> Result<()>;
     async fn delete_study(&mut self, id: StudyId) -> Result<()>;
@@ -149,6 +151,8 @@ pub(super) trait JobRows {
     async fn open_jobs(&mut self, study: StudyId) -> Result<Vec<JobRow>>;
     /// The oldest trial job of the study whose lease was ended, or (if `by_time`) ran out at or before `now`.
     async fn ended_lease(&mut self, study: StudyId, now: Timestamp, by_time: bool) -> Result<Option<JobId>>;
+    /// How many trials of the study are leased and whose lease still runs at `now`.
+    async fn live_leases(&mut self, study: StudyId, now: Timestamp) -> Result<u32>;
     /// Trial jobs whose lease ended at or before `before` and that are at their limits, whoever holds them.
     async fn lost_jobs(&mut self, before: Timestamp, max_attempts: u32, limit: u32) -> Result<Vec<(StudyId, JobId)>>;
     /// Jobs whose lease this worker holds, or last held, and that have not ended; by study.

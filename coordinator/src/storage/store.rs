@@ -196,6 +196,11 @@ impl Store {
         self.read().await?.rounds(job).await
     }
 
+    /// How many trials of the study are leased, and whose lease still runs at `now`.
+    pub async fn live_leases(&self, study: StudyId, now: Timestamp) -> Result<u32, StoreError> {
+        self.read().await?.live_leases(study, now).await
+    }
+
     /// A worker.
     pub async fn worker(&self, id: &WorkerId) -> Result<WorkerRecord, StoreError> {
         let worker = self.read().await?.worker(id).await?;

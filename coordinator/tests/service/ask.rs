@@ -42,7 +42,7 @@ async fn the_last_tell_ends_the_study_and_a_larger_budget_wakes_it() {
     let request = v1::ResumeStudyRequest { name: "s".to_owned() };
     assert_eq!(reason(&server.studies.resume_study(request).await.unwrap_err()), Reason::StudyState);
     let budget = Some(v1::Budget { trials: Some(3), ..v1::Budget::default() });
-    let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget };
+    let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget, ..v1::UpdateStudyRequest::default() };
     server.studies.update_study(request).await.unwrap();
     assert_eq!(server.ask("s", 5).await.unwrap().len(), 1);
 }
@@ -250,6 +250,7 @@ async fn a_larger_budget_changes_no_suggestion_that_was_made_before() {
         let request = v1::UpdateStudyRequest {
             name: "s".to_owned(),
             budget: Some(v1::Budget { trials: Some(budget), ..v1::Budget::default() }),
+            ..v1::UpdateStudyRequest::default()
         };
         server.studies.update_study(request).await.unwrap();
         for _ in 0..6 {

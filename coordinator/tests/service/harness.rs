@@ -67,7 +67,12 @@ impl Server {
     }
 
     pub async fn create(&mut self, name: &str, config: v1::StudyConfig) -> Result<v1::Study, Status> {
-        let request = v1::CreateStudyRequest { request_id: fresh_id(), name: name.to_owned(), config: Some(config) };
+        let request = v1::CreateStudyRequest {
+            request_id: fresh_id(),
+            name: name.to_owned(),
+            config: Some(config),
+            ..v1::CreateStudyRequest::default()
+        };
         Ok(self.studies.create_study(request).await?.into_inner().study.unwrap())
     }
 

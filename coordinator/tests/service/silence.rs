@@ -121,7 +121,12 @@ async fn gone_clients(url: &str) {
 
     let channel = server.connect().await;
     let mut own = StudyServiceClient::new(channel.clone());
-    let request = v1::CreateStudyRequest { request_id: fresh_id(), name: "own".to_owned(), config: Some(config(None)) };
+    let request = v1::CreateStudyRequest {
+        request_id: fresh_id(),
+        name: "own".to_owned(),
+        config: Some(config(None)),
+        ..v1::CreateStudyRequest::default()
+    };
     own.create_study(request).await.unwrap();
     let asked = [ask(&mut own, false).await, ask(&mut own, true).await];
     let mut leaves = StorageServiceClient::new(channel);

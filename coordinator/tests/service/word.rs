@@ -49,7 +49,8 @@ async fn create(store: &Store, name: &str) {
         seed: 0,
         benchmark: None,
     };
-    let new = NewStudy { name: name.to_owned(), request_id: name.to_owned(), state: StudyState::Active, config };
+    let (request_id, schedule) = (name.to_owned(), fleetune_core::Schedule::default());
+    let new = NewStudy { name: name.to_owned(), request_id, state: StudyState::Active, config, schedule };
     store.create_study(new, store.now()).await.unwrap();
 }
 

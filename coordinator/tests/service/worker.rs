@@ -45,7 +45,7 @@ async fn compare(server: &mut Server, job: &v1::Job) -> u32 {
 
 async fn give_trials(server: &mut Server, trials: u32) -> v1::Study {
     let budget = Some(v1::Budget { trials: Some(trials), ..v1::Budget::default() });
-    let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget };
+    let request = v1::UpdateStudyRequest { name: "s".to_owned(), budget, ..v1::UpdateStudyRequest::default() };
     server.studies.update_study(request).await.unwrap().into_inner().study.unwrap()
 }
 

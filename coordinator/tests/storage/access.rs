@@ -97,7 +97,7 @@ pub async fn a_deed_is_stored_with_its_change(db: Db) {
     audit::as_deed(deed("dan", ""), async {
         audit::about("study", "a");
         for state in [StudyState::Paused, StudyState::Active] {
-            let update = StudyUpdate { expected: None, state: Some((state, String::new())), budget: None };
+            let update = StudyUpdate { state: Some((state, String::new())), ..StudyUpdate::default() };
             db.store.update_study(study.id, update, at(5)).await.unwrap();
         }
     })

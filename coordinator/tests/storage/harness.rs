@@ -12,8 +12,8 @@ use fleetune_coordinator::storage::{
 };
 use fleetune_core::study::{Budget, Pin, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{
-    Direction, Distribution, FailKind, Inventory, LeaseToken, Params, Revision, StudyId, StudyState, Timestamp,
-    TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
+    Direction, Distribution, FailKind, Inventory, LeaseToken, Params, Revision, Schedule, StudyId, StudyState,
+    Timestamp, TrialNumber, TrialState, Turn, VisibleModel, WorkerId,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
@@ -140,7 +140,13 @@ pub fn config() -> StudyConfig {
 }
 
 pub fn new_study(name: &str, state: StudyState) -> NewStudy {
-    NewStudy { name: name.to_owned(), request_id: format!("request of {name}"), state, config: config() }
+    NewStudy {
+        name: name.to_owned(),
+        request_id: format!("request of {name}"),
+        state,
+        config: config(),
+        schedule: Schedule::default(),
+    }
 }
 
 pub fn pin() -> Pin {

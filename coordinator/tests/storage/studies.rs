@@ -171,8 +171,8 @@ pub async fn a_failed_preparation_fails_the_study(db: Db) {
 
 pub async fn a_lost_preparation_is_refused(db: Db) {
     let (id, token) = preparing(&db).await;
+    let (_, _, lease) = job(db.claim(&db.store.study(id).await.unwrap(), "v", 60).await);
     let study = db.store.study(id).await.unwrap();
-    let (_, _, lease) = job(db.claim(&study, "v", 60).await);
     let error = db.store.prepare(token, prepared(), Value::Null, at(61)).await.unwrap_err();
     assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
     assert_eq!(db.store.study(id).await.unwrap(), study);

@@ -1,5 +1,6 @@
 //! The configuration of a study.
 
+use fleetune_core::schedule::Schedule;
 use fleetune_core::study::{Benchmark, Budget, Pin, StudyConfig};
 use fleetune_core::workload::Workload;
 
@@ -63,6 +64,21 @@ pub fn budget(wire: v1::Budget) -> Result<Budget, Invalid> {
 /// Converts to the wire.
 pub fn budget_to_wire(budget: &Budget) -> v1::Budget {
     v1::Budget { trials: budget.trials, time: budget.seconds.map(duration_to_wire), target: budget.target }
+}
+
+/// Converts a schedule; whether it means something is for the scheduler to say.
+pub fn schedule(wire: v1::Schedule) -> Schedule {
+    let selector = Some(wire.selector).filter(|selector| !selector.is_empty());
+    Schedule { priority: wire.priority, max_parallel: wire.max_parallel, selector }
+}
+
+/// Converts to the wire.
+pub fn schedule_to_wire(schedule: &Schedule) -> v1::Schedule {
+    v1::Schedule {
+        priority: schedule.priority,
+        max_parallel: schedule.max_parallel,
+        selector: schedule.selector.clone().unwrap_or_default(),
+    }
 }
 
 /// Most tokens of a prompt or an answer, and most repetitions.

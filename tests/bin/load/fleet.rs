@@ -62,6 +62,7 @@ impl Fleet {
                 benchmark: Some(benchmark()),
                 ..StudyConfig::default()
             }),
+            ..CreateStudyRequest::default()
         };
         studies.create_study(request).await.map_err(|status| format!("the fleet's study was refused: {status}"))?;
         let seen = Arc::new(Seen {

@@ -49,8 +49,12 @@ impl Studies {
             seed: u64::from(number),
             ..StudyConfig::default()
         };
-        let request =
-            CreateStudyRequest { request_id: format!("study-{number}"), name: name.clone(), config: Some(config) };
+        let request = CreateStudyRequest {
+            request_id: format!("study-{number}"),
+            name: name.clone(),
+            config: Some(config),
+            ..CreateStudyRequest::default()
+        };
         service.create_study(request).await?;
         *self.current.write().expect("nobody panics with it") = name;
         Ok(())

@@ -140,8 +140,12 @@ impl Client {
         let name = format!("ledger-{epoch}");
         if self.known != name {
             // Everybody creates it, by the same request.
-            let request =
-                CreateStudyRequest { request_id: name.clone(), name: name.clone(), config: Some(config(epoch as u64)) };
+            let request = CreateStudyRequest {
+                request_id: name.clone(),
+                name: name.clone(),
+                config: Some(config(epoch as u64)),
+                ..CreateStudyRequest::default()
+            };
             let answer = self.call(request, |mut service, request| async move { service.create_study(request).await });
             let created = answer.await.map(|answer| answer.study.unwrap_or_default().name);
             match created {

@@ -70,7 +70,9 @@ pub async fn stop_model_study(service: &mut Service) -> Result<(), Status> {
     let request = ListTrialsRequest { study: STUDY.to_owned(), ..ListTrialsRequest::default() };
     let trials = list(service.clone(), request).await?.len();
     let budget = Some(Budget { trials: Some(trials.max(1) as u32), ..Budget::default() });
-    service.update_study(UpdateStudyRequest { name: STUDY.to_owned(), budget }).await?;
+    service
+        .update_study(UpdateStudyRequest { name: STUDY.to_owned(), budget, ..UpdateStudyRequest::default() })
+        .await?;
     Ok(())
 }
 

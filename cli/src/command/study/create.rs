@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use fleetune_core::study::{Budget, SamplerConfig, StudyConfig};
-use fleetune_core::{Params, SearchSpace};
+use fleetune_core::{Params, Schedule, SearchSpace};
 use fleetune_proto::reason::Reason;
 
 use super::super::tune::options::{Options, absolute};
-use crate::args::{BudgetArgs, CreateArgs};
+use crate::args::{CreateArgs, ScheduleArgs, UpdateArgs};
 use crate::client::{Client, quoted, request_id};
 use crate::config::TuneConfig;
 use crate::error::{CliError, CliResult, Exit};
@@ -18,9 +18,10 @@ use crate::view::StudyView;
 pub async fn create(client: &mut Client, args: &CreateArgs, config: &TuneConfig) -> CliResult<StudyView> {
     let wanted = configuration(args, config)?;
     let name = &args.name;
-    let study = match client.create(name, &request_id("create"), &wanted).await {
+    let schedule = args.schedule.applied_to(Schedule::default());
+    let study = match client.create(name, &request_id("create"), &wanted, &schedule).await {
         Err(error) if error.reason == Some(Reason::StudyExists) && args.skip_if_exists => {
-            is_same(client, name, &wanted).await?
+            is_same(client, args, &wanted).await?
         }
         Err(error) if error.reason == Some(Reason::StudyExists) => {
             return Err(error.hint(format!(
@@ -34,15 +35,25 @@ pub async fn create(client: &mut Client, args: &CreateArgs, config: &TuneConfig)
     Ok(study)
 }
 
-/// Changes what is given of a budget.
-pub async fn update(client: &mut Client, name: &str, args: &BudgetArgs) -> CliResult<StudyView> {
-    let old = client.show(name).await?.budget;
-    let budget = Budget {
+/// Changes what is given of budget and schedule.
+pub async fn update(client: &mut Client, name: &str, args: &UpdateArgs) -> CliResult<StudyView> {
+    let study = client.show(name).await?;
+    let old = study.budget;
+    let ScheduleArgs { priority, max_parallel, selector } = &args.schedule;
+    let changes_schedule = priority.is_some() || max_parallel.is_some() || selector.is_some();
+    let changes_budget = args.trials.is_some() || args.time.is_some() || args.target.is_some();
+    if !changes_budget && !changes_schedule {
+        return Err(CliError::new(Exit::Usage, format!("nothing to change of study `{name}`"))
+            .hint(format!("say what: `fleetune study update {} --trials 100`", quoted(name))));
+    }
+    let budget = changes_budget.then(|| Budget {
         trials: args.trials.or(old.trials),
         seconds: args.time.or(old.seconds),
         target: args.target.or(old.target),
-    };
-    client.set_budget(name, &budget).await
+    });
+    let was = Schedule::from(&study.schedule);
+    let schedule = args.schedule.applied_to(was.clone());
+    client.update(name, budget.as_ref(), Some(&schedule).filter(|schedule| **schedule != was)).await
 }
 
 /// What to do with a study that was just created.
@@ -103,7 +114,8 @@ fn measured_by_clients(args: &CreateArgs, config: &TuneConfig) -> CliResult<Stud
 }
 
 /// The study that is there, if it is the wanted one.
-async fn is_same(client: &mut Client, name: &str, wanted: &StudyConfig) -> CliResult<StudyView> {
+async fn is_same(client: &mut Client, args: &CreateArgs, wanted: &StudyConfig) -> CliResult<StudyView> {
+    let name = &args.name;
     let study = client.show(name).await?;
     let is = client.config(name).await?;
     let mut found = differences(&is, wanted, &study.given);
@@ -119,6 +131,13 @@ async fn is_same(client: &mut Client, name: &str, wanted: &StudyConfig) -> CliRe
     }
     if found.is_empty() {
         render::say(&format!("study `{name}` is there already ({} trials ended)", study.trials.ended()));
+        let schedule = Schedule::from(&study.schedule);
+        if args.schedule.applied_to(schedule.clone()) != schedule {
+            render::say(&format!(
+                "its claim to workers stays as it is; `fleetune study set {}` changes it",
+                quoted(name)
+            ));
+        }
         return Ok(study);
     }
     let mut error =

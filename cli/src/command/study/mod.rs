@@ -28,8 +28,8 @@ pub async fn run(
         StudyVerb::Create(args) => {
             render::print(format, &create::create(&mut client, &args, config).await?, render::study)?;
         }
-        StudyVerb::Update { name, budget } => {
-            render::print(format, &create::update(&mut client, &name, &budget).await?, render::study)?;
+        StudyVerb::Update { name, changes } => {
+            render::print(format, &create::update(&mut client, &name, &changes).await?, render::study)?;
         }
         StudyVerb::Watch { name } => return watch::watch(client, &name, format).await,
         StudyVerb::List => render::print(format, &client.list().await?, |studies| render::studies(studies))?,

@@ -1,7 +1,7 @@
 //! The study of a search: created, resumed, enlarged, or refused because it is another search.
 
-use fleetune_core::SearchSpace;
 use fleetune_core::study::Budget;
+use fleetune_core::{Schedule, SearchSpace};
 use fleetune_proto::reason::Reason;
 
 use super::options::Options;
@@ -50,7 +50,7 @@ pub async fn open(
         study
     } else {
         let request_id = format!("tune-{:032x}", rand::random::<u128>());
-        match client.create(name, &request_id, &options.study()).await {
+        match client.create(name, &request_id, &options.study(), &Schedule::default()).await {
             // The same search was started twice at the same moment: the faster one has made the study for both.
             Err(error) if error.reason == Some(Reason::StudyExists) => client.show(name).await?,
             created => return created,
@@ -92,7 +92,7 @@ async fn resume(client: &mut Client, study: StudyView, options: &Options) -> Cli
     let is_given = options.given_budget != Budget::default();
     let may_wake = is_given && matches!(study.state.as_str(), "finished" | "confirming");
     if budget != study.budget || may_wake {
-        return client.set_budget(&name, &budget).await;
+        return client.update(&name, Some(&budget), None).await;
     }
     client.show(&name).await
 }

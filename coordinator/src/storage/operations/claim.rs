@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use fleetune_core::{Attempt, FailKind, JobId, LeaseToken, StudyId, StudyState, Timestamp, WorkerId};
 
-use super::common::{abort_trial, at_limit, failure, holds, lose_attempt, need_head, need_job, need_trial, whole};
+use super::common::{
+    abort_trial, at_limit, failure, has_room, holds, lose_attempt, need_head, need_job, need_trial, whole,
+};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{AttemptState, Claimed, JobKind, JobState, Lease, LeaseRules, Started, TrialRecord};
@@ -33,6 +35,7 @@ impl Operation for Claim {
         }
         let serves_trials = matches!(head.state, StudyState::Active | StudyState::Paused | StudyState::Confirming);
         let by_time = self.now >= self.rules.not_before;
+        let serves_trials = serves_trials && (self.worker.is_client() || has_room(rows, &head, 1, self.now).await?);
         if serves_trials {
             while let Some(id) = rows.ended_lease(self.study, self.now, by_time).await? {
                 if let Some(claimed) = self.claim_trial(rows, &mut head, id).await? {
@@ -51,7 +54,8 @@ impl Operation for Claim {
                 // Read again under its lock: a heartbeat may have renewed it.
                 let job = need_job(rows, job.record.id).await?;
                 if job.record.state == JobState::Open || self.has_ended(&job, by_time) {
-                    let (job, lease) = self.lease(rows, job).await?;
+                    let (job, lease) = self.lease(rows, &mut head, job).await?;
+                    rows.save_head(&head).await?;
                     return Ok(Claimed::Job { job: Box::new(job.record), trial: None, lease });
                 }
             }
@@ -107,7 +111,7 @@ impl Claim {
             rows.save_head(head).await?;
             return Ok(None);
         }
-        let (job, lease) = self.lease(rows, job).await?;
+        let (job, lease) = self.lease(rows, head, job).await?;
         trial.record.attempt = job.record.attempt;
         trial.record.revision = head.bump();
         trial.step_count = 0;
@@ -117,9 +121,17 @@ impl Claim {
         Ok(Some(Claimed::Job { job: Box::new(job.record), trial: Some(Box::new(trial)), lease }))
     }
 
-    /// Leases `job` as its next attempt.
-    async fn lease(&self, rows: &mut dyn Rows, mut job: JobRow) -> Result<(JobRow, Lease), StoreError> {
+    /// Leases `job` as its next attempt; the caller saves the head.
+    async fn lease(
+        &self,
+        rows: &mut dyn Rows,
+        head: &mut StudyHead,
+        mut job: JobRow,
+    ) -> Result<(JobRow, Lease), StoreError> {
         lose_attempt(rows, &job, self.now).await?;
+        if !self.worker.is_client() {
+            head.served_at = head.served_at.max(self.now);
+        }
         let attempt = Attempt(job.record.attempt.0 + 1);
         let expires_at = self.now.plus(self.rules.ttl);
         job.record.state = JobState::Leased;

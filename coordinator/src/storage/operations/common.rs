@@ -36,6 +36,21 @@ pub(super) fn wrong_state(head: &StudyHead, what: &str) -> StoreError {
     StoreError::WrongStudyState { name: head.name.clone(), state: head.state, what: what.to_owned() }
 }
 
+/// Whether workers may lease `more` trials of the study beside those that they have.
+pub(super) async fn has_room(
+    rows: &mut dyn Rows,
+    head: &StudyHead,
+    more: usize,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    match head.max_parallel {
+        Some(max_parallel) if more > 0 => {
+            Ok(rows.live_leases(head.id, now).await? as usize + more <= max_parallel as usize)
+        }
+        Some(_) | None => Ok(true),
+    }
+}
+
 pub(super) fn wrong_trial_state(trial: &TrialRecord, what: &str) -> StoreError {
     StoreError::WrongTrialState { number: trial.number, state: trial.state, what: what.to_owned() }
 }

@@ -8,7 +8,7 @@ use fleetune_core::{
     Attempt, JobId, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, WorkerId,
 };
 
-use super::common::{holds, need_head, whole, wrong_state};
+use super::common::{has_room, holds, need_head, whole, wrong_state};
 use super::{Lane, Operation};
 use crate::storage::engine::News;
 use crate::storage::error::StoreError;
@@ -131,7 +131,8 @@ impl Operation for Start {
 /// `secrets`: random bits of a lease token for each entry of each request.
 ///
 /// # Errors
-/// [`StoreError::TurnTaken`], with nothing written, when an entry is none that could be started now.
+/// [`StoreError::TurnTaken`], with nothing written, when an entry is none that could be started now;
+/// [`StoreError::AtCapacity`] when workers may not lease so many at once.
 pub(super) async fn start_trials(
     rows: &mut dyn Rows,
     head: &mut StudyHead,
@@ -139,6 +140,16 @@ pub(super) async fn start_trials(
     secrets: &[Vec<u64>],
     now: Timestamp,
 ) -> Result<Vec<Vec<Started>>, StoreError> {
+    let for_workers = |start: &&&StartTrials| start.lease.as_ref().is_some_and(|(holder, _)| !holder.is_client());
+    let for_workers: usize = starts.iter().filter(for_workers).map(|start| start.entries.len()).sum();
+    if let Some(max_parallel) = head.max_parallel
+        && !has_room(rows, head, for_workers, now).await?
+    {
+        return Err(StoreError::AtCapacity { name: head.name.clone(), max_parallel });
+    }
+    if for_workers > 0 {
+        head.served_at = head.served_at.max(now);
+    }
     let mut queued = queue_entries(rows, head, starts).await?.into_iter();
     let mut started: Vec<Vec<Started>> = Vec::with_capacity(starts.len());
     for start in starts {

@@ -84,7 +84,8 @@ impl Operation for UpdateStudy {
         let mut study = need_study(rows, self.study).await?;
         let state = self.update.state.as_ref().filter(|(state, _)| *state != study.state);
         let budget = self.update.budget.filter(|budget| *budget != study.config.budget);
-        if state.is_none() && budget.is_none() {
+        let schedule = self.update.schedule.as_ref().filter(|schedule| **schedule != study.schedule);
+        if state.is_none() && budget.is_none() && schedule.is_none() {
             return self.unchanged(study, &head);
         }
         let wanted = state.map_or_else(|| "be changed".to_owned(), |(state, _)| format!("become {state}"));
@@ -114,6 +115,10 @@ impl Operation for UpdateStudy {
             study.config.budget = budget;
             study.config_revision = head.bump();
         }
+        if let Some(schedule) = schedule {
+            study.schedule = schedule.clone();
+            head.bump();
+        }
         study.revision = head.revision;
         rows.save_study(&study).await?;
         Ok(study)
@@ -123,7 +128,8 @@ impl Operation for UpdateStudy {
 impl UpdateStudy {
     /// The answer when everything is as wanted already: a repeat, or an expectation that does not hold.
     fn unchanged(&self, study: StudyRecord, head: &StudyHead) -> Result<StudyRecord, StoreError> {
-        let repeat = self.update.state.is_some() || self.update.budget.is_some();
+        let StudyUpdate { state, budget, schedule, .. } = &self.update;
+        let repeat = state.is_some() || budget.is_some() || schedule.is_some();
         match self.update.expected {
             Some(expected) if !repeat && expected != study.state => Err(wrong_state(head, "be changed")),
             Some(_) | None => Ok(study),

@@ -16,7 +16,7 @@ macro_rules! select_study {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, state, reason, config, pin, description, revision, config_revision, next_number, ",
-            "next_turn, created_at FROM study ",
+            "next_turn, created_at, priority, max_parallel, served_at, selector FROM study ",
             $rest
         )
     };
@@ -55,7 +55,8 @@ impl StudyRows for PostgresRows {
 
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>, StoreError> {
         let head = query_as::<_, RawHead>(
-            "SELECT id, name, state, revision, next_number, next_turn FROM study WHERE id = $1 FOR NO KEY UPDATE",
+            "SELECT id, name, state, revision, next_number, next_turn, max_parallel, served_at FROM study \
+             WHERE id = $1 FOR NO KEY UPDATE",
         );
         let head = head.bind(id.0).fetch_optional(&mut *self.tx).await.map_err(database)?;
         head.map(RawHead::head).transpose()
@@ -65,10 +66,13 @@ impl StudyRows for PostgresRows {
         self.dirty = true;
         let insert = query_scalar(
             "INSERT INTO study (name, request_id, state, reason, config, revision, config_revision, next_number, \
-             next_turn, created_at) VALUES ($1, $2, $3, '', $4, 1, 1, 0, 0, $5) RETURNING id",
+             next_turn, created_at, priority, max_parallel, selector) VALUES ($1, $2, $3, '', $4, 1, 1, 0, 0, $5, $6, $7, $8) \
+             RETURNING id",
         );
         let insert = insert.bind(&new.name).bind(&new.request_id).bind(new.state.as_str());
         let insert = insert.bind(to_json("study configuration", &new.config)?).bind(now.0);
+        let insert = insert.bind(i64::from(new.schedule.priority)).bind(new.schedule.max_parallel.map(i64::from));
+        let insert = insert.bind(&new.schedule.selector);
         insert.fetch_one(&mut *self.tx).await.map(StudyId).map_err(database)
     }
 
@@ -78,19 +82,25 @@ impl StudyRows for PostgresRows {
         let description = study.description.as_ref().map(|text| to_json("description", text)).transpose()?;
         let update = query(
             "UPDATE study SET state = $2, reason = $3, config = $4, pin = $5, description = $6, revision = $7, \
-             config_revision = $8, next_number = $9, next_turn = $10 WHERE id = $1",
+             config_revision = $8, next_number = $9, next_turn = $10, priority = $11, max_parallel = $12, \
+             served_at = $13, selector = $14 WHERE id = $1",
         );
         let update = update.bind(study.id.0).bind(study.state.as_str()).bind(&study.reason);
         let update = update.bind(to_json("study configuration", &study.config)?).bind(pin).bind(description);
         let update = update.bind(study.revision.0).bind(study.config_revision.0);
         let update = update.bind(study.next_number.0).bind(study.next_turn.0);
+        let schedule = &study.schedule;
+        let update = update.bind(i64::from(schedule.priority)).bind(schedule.max_parallel.map(i64::from));
+        let update = update.bind(study.served_at.0).bind(&schedule.selector);
         update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
     async fn save_head(&mut self, head: &StudyHead) -> Result<(), StoreError> {
         self.dirty = true;
-        let update = query("UPDATE study SET revision = $2, next_number = $3, next_turn = $4 WHERE id = $1");
+        let update =
+            query("UPDATE study SET revision = $2, next_number = $3, next_turn = $4, served_at = $5 WHERE id = $1");
         let update = update.bind(head.id.0).bind(head.revision.0).bind(head.next_number.0).bind(head.next_turn.0);
+        let update = update.bind(head.served_at.0);
         update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 

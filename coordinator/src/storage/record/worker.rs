@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleetune_core::selector::Facts;
 use fleetune_core::{Attempt, Inventory, LeaseToken, Timestamp, TrialNumber, VisibleModel, WorkerId};
 
 use super::JobKind;
@@ -29,6 +30,18 @@ pub struct WorkerRecord {
     pub registered_at: Timestamp,
     /// Newest sign of life.
     pub last_seen: Timestamp,
+}
+
+impl WorkerRecord {
+    /// Workers of one class measure alike: its label `class`, else what its machine is.
+    pub fn device_class(&self) -> String {
+        self.labels.get("class").cloned().unwrap_or_else(|| self.inventory.device_class())
+    }
+
+    /// What selectors see of it.
+    pub fn facts(&self) -> Facts {
+        Facts::of(&self.inventory, &self.labels, &self.device_class())
+    }
 }
 
 /// A worker that registers.

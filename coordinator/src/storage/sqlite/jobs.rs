@@ -68,6 +68,15 @@ impl JobRows for SqliteRows {
         Ok(job.fetch_optional(&mut *self.tx).await.map_err(database)?.map(JobId))
     }
 
+    async fn live_leases(&mut self, study: StudyId, now: Timestamp) -> Result<u32, StoreError> {
+        let count = query_scalar::<_, i64>(
+            "SELECT count(*) FROM job WHERE study_id = ?1 AND kind = 'trial' AND state = 'leased' AND NOT lease_ended \
+             AND expires_at > ?2",
+        );
+        let count = count.bind(study.0).bind(now.0).fetch_one(&mut *self.tx).await.map_err(database)?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
     async fn lost_jobs(
         &mut self,
         before: Timestamp,
