@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::{Coordinator, Server, transport};
+use fleetune_proto::link::Link;
 use fleetune_proto::reason::REASON_KEY;
 use fleetune_proto::v1;
 use fleetune_proto::v1::admin_service_client::AdminServiceClient;
@@ -165,6 +166,30 @@ async fn a_caller_that_calls_too_often_is_told_when_to_come_back() {
         assert!(begun.elapsed() < DEADLINE, "refused for ever");
         tokio::time::sleep(after).await;
     }
+}
+
+#[tokio::test]
+async fn a_patient_client_comes_back_until_it_is_served() {
+    let running = Running::start(10).await;
+    let mut hasty = FleetServiceClient::new(running.channel.clone());
+    while hasty.fleet_status(v1::FleetStatusRequest {}).await.is_ok() {}
+    let link = Link::new(running.channel.clone(), None).patient(DEADLINE);
+    let clients = (0..8).map(|_| {
+        let mut patient = FleetServiceClient::new(link.clone());
+        async move { patient.fleet_status(v1::FleetStatusRequest {}).await.map(drop) }
+    });
+    let answers = futures::future::join_all(clients).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // One whose patience is over tells what it was told.
+    while hasty.fleet_status(v1::FleetStatusRequest {}).await.is_ok() {}
+    let mut impatient =
+        FleetServiceClient::new(Link::new(running.channel.clone(), None).patient(Duration::from_nanos(1)));
+    let refused = loop {
+        if let Err(refused) = impatient.fleet_status(v1::FleetStatusRequest {}).await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.metadata().get(REASON_KEY).unwrap(), "OVERLOADED");
 }
 
 #[tokio::test]

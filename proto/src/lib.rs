@@ -7,6 +7,7 @@ pub mod convert;
 pub mod encoded;
 pub mod link;
 pub mod reason;
+pub mod retry;
 
 /// Generated from `proto/fleetune/v1`.
 #[expect(missing_docs, clippy::pedantic, clippy::large_enum_variant, reason = "generated code")]

@@ -12,6 +12,7 @@ use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, VisibleModel, WorkerId};
 use fleetune_proto::link::Link;
+use fleetune_proto::retry::Backoff;
 use fleetune_proto::v1;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
@@ -21,10 +22,6 @@ use crate::executor::Failure;
 
 pub use error::ClientError;
 pub use fleetune_proto::reason::Reason;
-
-/// First and longest pause between two tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest answer to one call, over the time the server may wait by request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -394,19 +391,17 @@ where
     F: Future<Output = Result<Response<A>, Status>>,
 {
     let start = tokio::time::Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(patience);
     loop {
         // Without patience there is one call, of the usual length.
         let left = patience.saturating_sub(start.elapsed());
         let limit = if patience.is_zero() { CALL_LIMIT } else { left.clamp(SHORTEST_CALL, CALL_LIMIT) };
         match once(limit, request.clone(), &mut call).await {
             // A full storage does not get room within seconds.
-            Err(error) if error.is_transient() && !error.is_storage_full() && start.elapsed() + pause < patience => {
+            Err(error) if error.is_transient() && !error.is_storage_full() => {
+                let Some(wait) = backoff.next(error.retry_after(), start.elapsed()) else { return Err(error) };
                 tracing::debug!(%error, "call will be tried again");
-                // Not all workers at the same time.
-                let wanted = error.retry_after().unwrap_or_default().max(pause);
-                tokio::time::sleep(wanted.mul_f64(rand::random_range(0.5..1.5))).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+                tokio::time::sleep(wait).await;
             }
             answer => return answer,
         }

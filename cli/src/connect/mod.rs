@@ -21,6 +21,8 @@ pub use secure::{credentials as read_credentials, half_a_pair};
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a verb makes a call again that the coordinator refused for the moment.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the end of a coordinator in this process may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often a silent server is asked for a sign of life, and how long it may take to give it.
@@ -37,8 +39,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// For clients and for the worker.
+    /// For clients: they wait for a coordinator that is busy.
     pub fn link(&self) -> Link {
+        self.worker_link().patient(PATIENCE)
+    }
+
+    /// For a worker, which knows for itself what to repeat, and for how long.
+    pub fn worker_link(&self) -> Link {
         Link::new(self.channel.clone(), self.credentials.clone())
     }
 

@@ -12,6 +12,9 @@ use super::access::{Caller, Rule, Who};
 use crate::scheduler::EngineError;
 use crate::storage::StoreError;
 
+/// When to ask again where the database is away, or the process ends and another one may serve soon.
+const AWAY: Duration = Duration::from_millis(500);
+
 /// A Status with its reason and hint in the metadata.
 fn build(code: Code, reason: Reason, message: String, hint: Option<&str>) -> Status {
     let mut status = Status::new(code, message);
@@ -48,20 +51,24 @@ pub fn forbidden(caller: &Caller, rule: Rule, path: &str) -> Status {
     build(Code::PermissionDenied, Reason::PermissionDenied, message, None)
 }
 
-/// The Status of a call that comes too early or finds no room, with the time after which it may be repeated
-/// (`google.rpc.RetryInfo`).
+/// The Status of a call that comes too early or finds no room.
 pub fn overloaded(why: &str, retry_after: Duration) -> Status {
     let hint = format!("repeat the call after {} ms or more", retry_after.as_millis().max(1));
-    let status = build(Code::ResourceExhausted, Reason::Overloaded, why.to_owned(), Some(&hint));
+    passing(Code::ResourceExhausted, Reason::Overloaded, why.to_owned(), Some(&hint), retry_after)
+}
+
+/// The Status of a call that may be repeated after a time, with that time (`google.rpc.RetryInfo`).
+fn passing(code: Code, reason: Reason, message: String, hint: Option<&str>, retry_after: Duration) -> Status {
+    let status = build(code, reason, message.clone(), hint);
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(retry_after));
-    Status::with_error_details_and_metadata(status.code(), why, details, status.metadata().clone())
+    Status::with_error_details_and_metadata(code, message, details, status.metadata().clone())
 }
 
 /// The Status of a call while nobody knows which tokens are in force.
 pub fn unchecked() -> Status {
     let message = "the tokens in force are not known, since the database does not answer; the call may be repeated";
-    build(Code::Unavailable, Reason::Storage, message.to_owned(), None)
+    passing(Code::Unavailable, Reason::Storage, message.to_owned(), None, AWAY)
 }
 
 /// The Status of what the engine refused.
@@ -96,7 +103,7 @@ pub fn engine(error: &EngineError) -> Status {
         EngineError::Spent(_) => {
             precondition(Reason::TrialLeaseLost, Some("ask again with a new `request_id`".to_owned()))
         }
-        EngineError::Stopping => build(Code::Unavailable, Reason::Stopping, message, None),
+        EngineError::Stopping => passing(Code::Unavailable, Reason::Stopping, message, None, AWAY),
         EngineError::Contended(_) => build(Code::Aborted, Reason::Contended, message, None),
         EngineError::Sampler { .. } => build(Code::InvalidArgument, Reason::InvalidArgument, message, None),
     }
@@ -143,7 +150,7 @@ fn store(error: &StoreError) -> Status {
         // The database's own words stay on this side.
         Code::Unavailable => {
             tracing::error!(%error, "storage failed");
-            build(code, reason, "the database failed; the call may be repeated".to_owned(), hint)
+            passing(code, reason, "the database failed; the call may be repeated".to_owned(), hint, AWAY)
         }
         _ => build(code, reason, message, hint),
     }

@@ -76,7 +76,7 @@ class Client(_Connection):
             try:
                 return getattr(self._stub, method)(request, timeout=self._timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                pause = pauses.next() if error.code() in requests.PASSING else None
+                pause = pauses.next() if requests.passes(error) else None
                 if pause is None:
                     raise requests.error_of(error, self._address) from error
                 time.sleep(pause)
@@ -163,7 +163,7 @@ class Client(_Connection):
                     found.append(trial_of(trial))
                 return found
             except grpc.RpcError as error:
-                pause = pauses.next() if error.code() in requests.PASSING else None
+                pause = pauses.next() if requests.passes(error) else None
                 if pause is None:
                     raise requests.error_of(error, self._address) from error
                 time.sleep(pause)
@@ -184,7 +184,7 @@ class Client(_Connection):
                     if isinstance(said, Study) and said.state.value in ("finished", "cancelled", "failed", "archived"):
                         return
             except grpc.RpcError as error:
-                if error.code() not in requests.PASSING:
+                if not requests.passes(error):
                     raise requests.error_of(error, self._address) from error
                 failed = error
             else:
@@ -229,7 +229,7 @@ class AsyncClient(_Connection):
             try:
                 return await getattr(self._stub, method)(request, timeout=self._timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                pause = pauses.next() if error.code() in requests.PASSING else None
+                pause = pauses.next() if requests.passes(error) else None
                 if pause is None:
                     raise requests.error_of(error, self._address) from error
                 await asyncio.sleep(pause)
@@ -318,7 +318,7 @@ class AsyncClient(_Connection):
                     if isinstance(said, Study) and said.state.value in ("finished", "cancelled", "failed", "archived"):
                         return
             except grpc.RpcError as error:
-                if error.code() not in requests.PASSING:
+                if not requests.passes(error):
                     raise requests.error_of(error, self._address) from error
                 failed = error
             pause = pauses.next()

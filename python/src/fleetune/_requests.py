@@ -51,6 +51,12 @@ def error_of(error: grpc.RpcError, address: str) -> FleetuneError:
     return FleetuneError(error.details() or str(error.code()), str(reason), hint)
 
 
+def passes(error: grpc.RpcError) -> bool:
+    """Whether the same call may be answered otherwise a little later."""
+    overloaded = ("fleetune-reason", "OVERLOADED") in (error.trailing_metadata() or ())
+    return error.code() in PASSING or overloaded
+
+
 def new_id() -> str:
     """An id for a request that creates something: the same one with every try."""
     return uuid.uuid4().hex

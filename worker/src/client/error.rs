@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason, decode_hint};
+use fleetune_proto::retry::retry_after;
 use thiserror::Error;
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
 /// Why a call failed.
 #[derive(Clone, Debug, Error)]
@@ -101,7 +101,7 @@ impl From<Status> for ClientError {
         };
         match reason {
             _ if passes => {
-                let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                let retry_after = retry_after(&status);
                 Self::Unavailable { message, storage_full: reason == Some(Reason::StorageFull), retry_after }
             }
             Some(reason) => Self::Refused { reason, message, hint: text(HINT_KEY).map(decode_hint) },

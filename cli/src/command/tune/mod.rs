@@ -29,7 +29,7 @@ pub async fn run(args: &TuneArgs, config: &Config, format: Format) -> CliResult<
     let connection = connect(config).await?;
     let runner = runner(args, config)?;
     let options = Options { executor: runner.executor(), ..options };
-    let agent = Agent::new(agent_config(&runner, &options)?, connection.link()).await.map_err(no_worker)?;
+    let agent = Agent::new(agent_config(&runner, &options)?, connection.worker_link()).await.map_err(no_worker)?;
     let mut client = Client::new(connection.link());
     let name = match &args.study {
         Some(name) => name.clone(),

@@ -26,7 +26,7 @@ pub async fn run(args: &WorkerRunArgs, config: &Config) -> CliResult<Exit> {
         model_dirs: folders,
         ..AgentConfig::default()
     };
-    let agent = Agent::new(agent, connection.link()).await.map_err(no_worker)?;
+    let agent = Agent::new(agent, connection.worker_link()).await.map_err(no_worker)?;
     let mut log = WorkerLog::new();
     say(&format!("worker {} works for {}", agent.worker(), connection.place));
     let (mut events, drain, stop) = (agent.events(), agent.drain(), CancellationToken::new());
