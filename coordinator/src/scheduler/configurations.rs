@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fleetune_core::{Distribution, Params};
 
-use crate::storage::{Param, ParamSet, external};
+use super::columns::Ragged;
+use crate::storage::{Param, ParamSet, outward};
 
 /// Shapes that are looked at for one to share. Studies have few; clients that make up their own may have any number.
 const LOOKED_AT: usize = 16;
@@ -13,36 +14,40 @@ const LOOKED_AT: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Configurations {
     shapes: Vec<Shape>,
-    rows: Vec<Row>,
+    /// Which shape a row has. Those after the last one have none.
+    shape: Vec<u32>,
+    internal: Ragged<f64>,
+    /// The numbers of one row, here to be used again.
+    row: Vec<f64>,
 }
 
 /// Names with their distributions, in order.
 type Shape = Vec<(String, Arc<Distribution>)>;
 
-#[derive(Clone, Debug, Default)]
-struct Row {
-    shape: u32,
-    internal: Box<[f64]>,
-}
-
 impl Configurations {
+    /// Makes room for `rows` rows of `parameters` parameters.
+    pub fn reserve(&mut self, rows: usize, parameters: usize) {
+        self.shape.reserve_exact(rows);
+        self.internal.reserve(rows, parameters);
+    }
+
     /// Sets the parameters of `row`; those of rows between are none.
     pub fn set(&mut self, row: usize, params: &ParamSet) {
         let shape = if params.is_empty() { 0 } else { self.shape_of(params) };
-        if self.rows.len() <= row {
-            self.rows.resize(row + 1, Row::default());
+        if self.shape.len() <= row {
+            self.shape.resize(row + 1, 0);
         }
-        self.rows[row] = Row { shape, internal: params.values().map(|param| param.internal).collect() };
+        self.shape[row] = shape;
+        self.row.clear();
+        self.row.extend(params.values().map(|param| param.internal));
+        self.internal.set(row, &self.row);
     }
 
     /// The parameters of `row`, as people write them.
     pub fn get(&self, row: usize) -> Option<Params> {
-        let Row { shape, internal } = self.rows.get(row)?;
-        let shape = self.shapes.get(*shape as usize).map_or(&[][..], Vec::as_slice);
-        let params = shape.iter().zip(internal).map(|((name, distribution), &internal)| {
-            (name.clone(), Param { distribution: Arc::clone(distribution), internal })
-        });
-        Some(external(&params.collect()))
+        let shape = self.shapes.get(*self.shape.get(row)? as usize).map_or(&[][..], Vec::as_slice);
+        let params = shape.iter().zip(self.internal.get(row));
+        Some(params.map(|((name, distribution), &internal)| (name.clone(), outward(distribution, internal))).collect())
     }
 
     fn shape_of(&mut self, params: &ParamSet) -> u32 {
@@ -67,6 +72,7 @@ mod tests {
     use fleetune_core::distribution::FloatRange;
 
     use super::*;
+    use crate::storage::external;
 
     fn set(names: &[&str], high: f64, internal: f64) -> ParamSet {
         let distribution = Arc::new(Distribution::Float(FloatRange::new(0.0, high, None, false).unwrap()));

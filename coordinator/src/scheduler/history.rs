@@ -13,6 +13,7 @@ use fleetune_core::{FailKind, Params, Revision, SearchSpace, TrialNumber, TrialS
 use fleetune_sampler::pruner::{Candidate, Field};
 use fleetune_sampler::{Ended, Event, Outcome, Running};
 
+use super::columns::{Ragged, Whole};
 use super::configurations::Configurations;
 use super::guest::Distributions;
 use crate::storage::{Origin, TrialCounts, TrialRecord, external};
@@ -57,22 +58,22 @@ pub struct History {
     state: Vec<TrialState>,
     origin: Vec<Origin>,
     fail: Vec<Option<FailKind>>,
-    values: Vec<Vec<f64>>,
-    constraints: Vec<Vec<f64>>,
+    values: Ragged<f64>,
+    constraints: Ragged<f64>,
     seconds: Vec<f64>,
-    turn: Vec<Option<Turn>>,
+    turn: Whole,
     /// Suggested by a sampler of ours. Otherwise its parameters count when it ends.
     sampled: Vec<bool>,
     /// Its parameters, or what it fixes while it waits, are such as the space has.
     fits: Vec<bool>,
-    started: Vec<Option<Revision>>,
-    ended: Vec<Option<Revision>>,
+    started: Whole,
+    ended: Whole,
     params: Configurations,
     /// What queue entries fix.
     fixed: Vec<Option<Box<Params>>>,
-    /// The repetitions one by one; none where they are the series.
-    reported: Vec<Option<Vec<(u32, f64)>>>,
-    series: Vec<Vec<(u32, f64)>>,
+    /// The repetitions one by one; nothing where they are the series.
+    reported: Ragged<(u32, f64)>,
+    series: Ragged<(u32, f64)>,
     standard_error: Vec<Option<f64>>,
     waiting: BTreeSet<TrialNumber>,
     running: BTreeMap<Turn, TrialNumber>,
@@ -111,18 +112,18 @@ impl History {
             state: Vec::new(),
             origin: Vec::new(),
             fail: Vec::new(),
-            values: Vec::new(),
-            constraints: Vec::new(),
+            values: Ragged::default(),
+            constraints: Ragged::default(),
             seconds: Vec::new(),
-            turn: Vec::new(),
+            turn: Whole::default(),
             sampled: Vec::new(),
             fits: Vec::new(),
-            started: Vec::new(),
-            ended: Vec::new(),
+            started: Whole::default(),
+            ended: Whole::default(),
             params: Configurations::default(),
             fixed: Vec::new(),
-            reported: Vec::new(),
-            series: Vec::new(),
+            reported: Ragged::default(),
+            series: Ragged::default(),
             standard_error: Vec::new(),
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
@@ -137,6 +138,27 @@ impl History {
         self.space = space;
         self.objectives = objectives;
         self
+    }
+
+    /// Makes room for `trials` trials: columns that grow by themselves take up to twice what they need.
+    pub fn reserve(&mut self, trials: usize) {
+        let parameters = self.space.as_ref().map_or(0, |space| space.parameters().len());
+        self.state.reserve_exact(trials);
+        self.origin.reserve_exact(trials);
+        self.fail.reserve_exact(trials);
+        self.values.reserve(trials, self.objectives);
+        self.constraints.reserve(trials, 0);
+        self.seconds.reserve_exact(trials);
+        self.turn.reserve(trials);
+        self.sampled.reserve_exact(trials);
+        self.fits.reserve_exact(trials);
+        self.started.reserve(trials);
+        self.ended.reserve(trials);
+        self.params.reserve(trials, parameters);
+        self.fixed.reserve_exact(trials);
+        self.reported.reserve(trials, 0);
+        self.series.reserve(trials, 0);
+        self.standard_error.reserve_exact(trials);
     }
 
     /// Takes in trials that changed, whatever their order, and returns the events after `known` with their revisions,
@@ -173,7 +195,7 @@ impl History {
             return self.fits[row].then(|| Event::Ended(self.ended_event(number)));
         }
         let started = || {
-            let turn = self.turn[row].unwrap_or_default();
+            let turn = self.turn(row).unwrap_or_default();
             Event::Started { number, turn, params: self.params(number).unwrap_or_default() }
         };
         self.sampled[row].then(started)
@@ -185,17 +207,10 @@ impl History {
             self.state.push(TrialState::Waiting);
             self.origin.push(Origin::Sampled);
             self.fail.push(None);
-            self.values.push(Vec::new());
-            self.constraints.push(Vec::new());
             self.seconds.push(0.0);
-            self.turn.push(None);
             self.sampled.push(false);
             self.fits.push(true);
-            self.started.push(None);
-            self.ended.push(None);
             self.fixed.push(None);
-            self.reported.push(None);
-            self.series.push(Vec::new());
             self.standard_error.push(None);
         }
         self.add_up(row, trial);
@@ -203,22 +218,24 @@ impl History {
         self.state[row] = trial.state;
         self.origin[row] = trial.origin;
         self.fail[row] = trial.fail.as_ref().map(|(kind, _)| *kind);
-        self.values[row].clone_from(&trial.values);
-        self.constraints[row].clone_from(&trial.constraints);
+        self.values.set(row, &trial.values);
+        self.constraints.set(row, &trial.constraints);
         self.seconds[row] = trial.seconds;
-        if let Some(before) = self.turn[row].filter(|_| trial.turn.is_none()) {
+        if let Some(before) = self.turn(row).filter(|_| trial.turn.is_none()) {
             // It was put back into the queue.
             self.running.remove(&before);
         }
-        self.turn[row] = trial.turn;
+        self.turn.set(row, trial.turn.map(|turn| turn.0));
         self.sampled[row] = trial.seen.is_some();
-        self.started[row] = trial.started_revision;
-        self.ended[row] = trial.ended_revision;
+        self.started.set(row, trial.started_revision.map(|revision| revision.0));
+        self.ended.set(row, trial.ended_revision.map(|revision| revision.0));
         self.params.set(row, &trial.params);
         self.fixed[row] = (!trial.fixed.is_empty()).then(|| Box::new(trial.fixed.clone()));
         self.fits[row] = self.sampled[row] || self.space.as_ref().is_none_or(|space| fit(space, trial));
-        self.reported[row] = (self.steps == StepKind::Repetitions).then(|| trial.steps.clone());
-        self.series[row] = self.steps.series(&trial.steps);
+        if self.steps == StepKind::Repetitions {
+            self.reported.set(row, &trial.steps);
+        }
+        self.series.set(row, &self.steps.series(&trial.steps));
         self.standard_error[row] = self.steps.standard_error(&trial.steps);
         if trial.state == TrialState::Waiting {
             self.waiting.insert(trial.number);
@@ -239,7 +256,7 @@ impl History {
         let totals = &mut self.totals;
         // A trial may be put back into the queue.
         totals.started += u32::from(trial.turn.is_some());
-        totals.started -= u32::from(self.turn[row].is_some());
+        totals.started -= u32::from(self.turn.get(row).is_some());
         totals.seconds += trial.seconds - self.seconds[row];
         if self.state[row].is_ended() || !trial.state.is_ended() {
             return;
@@ -257,13 +274,14 @@ impl History {
         let row = row(number);
         let outcome = match self.state[row] {
             TrialState::Complete if !self.is_ranked(row) => Outcome::Failed { kind: FailKind::NonFinite },
-            TrialState::Complete => {
-                Outcome::Complete { values: self.values[row].clone(), constraints: self.constraints[row].clone() }
-            }
+            TrialState::Complete => Outcome::Complete {
+                values: self.values.get(row).to_vec(),
+                constraints: self.constraints.get(row).to_vec(),
+            },
             TrialState::Pruned => Outcome::Pruned {
-                value: self.values[row].first().copied().filter(|value| value.is_finite()),
-                last_step: self.series[row].last().map(|&(step, _)| step),
-                constraints: self.constraints[row].clone(),
+                value: self.values.get(row).first().copied().filter(|value| value.is_finite()),
+                last_step: self.series.get(row).last().map(|&(step, _)| step),
+                constraints: self.constraints.get(row).to_vec(),
             },
             TrialState::Fail | TrialState::Waiting | TrialState::Running => {
                 Outcome::Failed { kind: self.fail[row].unwrap_or(FailKind::Error) }
@@ -273,7 +291,7 @@ impl History {
             number,
             params: self.params.get(row).unwrap_or_default(),
             outcome,
-            series: self.series[row].iter().copied().filter(|(_, value)| !value.is_nan()).collect(),
+            series: self.series.get(row).iter().copied().filter(|(_, value)| !value.is_nan()).collect(),
             repetitions_planned: self.repetitions,
             standard_error: self.standard_error[row],
             seconds: self.seconds[row],
@@ -353,7 +371,7 @@ impl History {
 
     /// What pruners compare with: the trials of the study called `study` that were started.
     pub fn field<'a>(&'a self, study: &'a str) -> Field<'a> {
-        let trials = (0..self.len()).filter(|&row| self.turn[row].is_some()).map(|row| self.candidate(row));
+        let trials = (0..self.len()).filter(|&row| self.turn.get(row).is_some()).map(|row| self.candidate(row));
         let repetitions = match self.steps {
             StepKind::Repetitions => Some(self.repetitions),
             StepKind::Curve => None,
@@ -365,28 +383,33 @@ impl History {
         Candidate {
             number: TrialNumber(row as i64),
             state: self.state[row],
-            ended: self.ended[row],
-            value: self.values[row].first().copied().filter(|_| self.state[row] == TrialState::Complete),
+            ended: self.ended.get(row).map(Revision),
+            value: self.values.get(row).first().copied().filter(|_| self.state[row] == TrialState::Complete),
             feasible: self.is_feasible(row),
-            steps: self.reported[row].as_deref().unwrap_or(&self.series[row]),
-            series: &self.series[row],
+            steps: if self.steps == StepKind::Repetitions { self.reported.get(row) } else { self.series.get(row) },
+            series: self.series.get(row),
         }
+    }
+
+    /// When the trial at `row` entered RUNNING.
+    fn turn(&self, row: usize) -> Option<Turn> {
+        self.turn.get(row).map(Turn)
     }
 
     /// Whether a completed trial has the values that a comparison needs.
     fn is_ranked(&self, row: usize) -> bool {
-        let values = &self.values[row];
+        let values = self.values.get(row);
         values.len() == self.objectives && values.iter().all(|value| value.is_finite())
     }
 
     fn is_feasible(&self, row: usize) -> bool {
-        self.constraints[row].iter().all(|&constraint| constraint <= 0.0)
+        self.constraints.get(row).iter().all(|&constraint| constraint <= 0.0)
     }
 
     /// Complete, feasible trials with their first value, by number.
     pub fn feasible(&self) -> impl Iterator<Item = (TrialNumber, f64)> + '_ {
         (0..self.len()).filter_map(|row| {
-            let value = *self.values[row].first()?;
+            let value = *self.values.get(row).first()?;
             (self.state[row] == TrialState::Complete && self.is_feasible(row) && !value.is_nan())
                 .then_some((TrialNumber(row as i64), value))
         })
@@ -396,7 +419,7 @@ impl History {
     /// number, turn, started and ended revision.
     pub fn turns(&self) -> Vec<(TrialNumber, Turn)> {
         let mut turns: Vec<_> =
-            (0..self.len()).filter_map(|row| Some((TrialNumber(row as i64), self.turn[row]?))).collect();
+            (0..self.len()).filter_map(|row| Some((TrialNumber(row as i64), self.turn(row)?))).collect();
         turns.sort_by_key(|&(_, turn)| turn);
         turns
     }
@@ -405,8 +428,8 @@ impl History {
     pub fn running_at(&self, turn: Turn, seen: Revision) -> Vec<Running> {
         let mut running: Vec<_> = (0..self.len())
             .filter_map(|row| {
-                let own = self.turn[row]?;
-                let open = self.ended[row].is_none_or(|ended| ended > seen);
+                let own = self.turn(row)?;
+                let open = self.ended.get(row).is_none_or(|ended| Revision(ended) > seen);
                 (own < turn && open && self.sampled[row]).then(|| Running {
                     turn: own,
                     number: TrialNumber(row as i64),

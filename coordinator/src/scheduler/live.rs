@@ -14,6 +14,7 @@ use fleetune_core::{
 };
 use fleetune_sampler::pruner::{Candidate, Pruner};
 use fleetune_sampler::{Ask, Estimate, Running, Sampler};
+use tokio::task::JoinHandle;
 
 use super::desk::Wanted;
 use super::error::EngineError;
@@ -22,7 +23,8 @@ use super::guest::{Distributions, Guest};
 use super::history::{History, StepKind};
 use super::outcome::{self, Tell};
 use crate::storage::{
-    Advanced, Origin, Param, ParamSet, StartEntry, StartTrials, Store, StudyRecord, TrialEnd, TrialFilter, TrialRecord,
+    Advanced, Origin, Param, ParamSet, StartEntry, StartTrials, Store, StoreError, StudyRecord, TrialEnd, TrialFilter,
+    TrialRecord,
 };
 
 /// Trials read from storage at a time.
@@ -97,16 +99,19 @@ impl LiveStudy {
         self.held.clear();
         self.guests.clear();
         self.seen = Revision(0);
+        let trials = usize::try_from(record.next_number.0).unwrap_or_default();
+        self.history.reserve(trials);
         let mut cursor = Revision(0);
-        let mut happened = Vec::new();
-        loop {
-            let page = self.store.trials_since(record.id, cursor, PAGE).await?;
+        let mut happened = Vec::with_capacity(trials.saturating_mul(2));
+        let mut coming = Some(self.read_ahead(record.id, cursor));
+        while let Some(page) = coming.take() {
+            let page = page.await.map_err(|_| EngineError::Stopping)??;
             cursor = page.last().map_or(cursor, |trial| trial.revision);
+            // The next one is read while this one is folded.
+            coming = (page.len() as u32 >= PAGE).then(|| self.read_ahead(record.id, cursor));
             self.note_held(&page);
             happened.extend(self.history.take_in(page.iter().collect(), Revision(0)));
-            if (page.len() as u32) < PAGE {
-                break;
-            }
+            tokio::task::yield_now().await;
         }
         // A trial that changed between two pages is there twice.
         happened.sort_unstable();
@@ -129,6 +134,12 @@ impl LiveStudy {
         self.seen = cursor.max(record.revision);
         self.record = record;
         Ok(())
+    }
+
+    /// A page of the trials that changed after `cursor`.
+    fn read_ahead(&self, study: StudyId, cursor: Revision) -> JoinHandle<Result<Vec<TrialRecord>, StoreError>> {
+        let store = self.store.clone();
+        tokio::spawn(async move { store.trials_since(study, cursor, PAGE).await })
     }
 
     /// Folds what changed since the last time, by whomever.

@@ -5,6 +5,7 @@ mod analysis;
 mod ask;
 mod best;
 mod board;
+mod columns;
 mod comparison;
 mod configurations;
 mod desk;

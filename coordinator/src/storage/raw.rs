@@ -7,13 +7,13 @@ use fleetune_core::{
     Attempt, FailKind, JobId, Revision, Role, Schedule, StudyId, StudyState, Timestamp, TrialId, TrialNumber,
     TrialState, Turn, WorkerId,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use sqlx::FromRow;
 
 use super::distributions::Distributions;
 use super::error::StoreError;
-use super::packed::{unpack_floats, unpack_values};
+use super::packed::{unhex, unpack_floats, unpack_values};
 use super::record::{
     AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobKind, JobRecord, JobState, Origin, StudyRecord,
     Tally, TokenRecord, TrialRecord, WorkerRecord,
@@ -195,18 +195,23 @@ fn max_parallel(stored: Option<i64>) -> Result<Option<u32>> {
     stored.map(u32::try_from).transpose().map_err(|error| corrupt("max_parallel", error))
 }
 
-#[derive(FromRow)]
+#[derive(FromRow, Deserialize)]
 pub(super) struct RawTrial {
     id: i64,
     study_id: i64,
     number: i64,
     state: String,
     origin: String,
+    #[serde(deserialize_with = "hex_bytes")]
     fixed: Vec<u8>,
+    #[serde(deserialize_with = "hex_bytes")]
     pub params: Vec<u8>,
+    #[serde(deserialize_with = "hex_bytes")]
     objective_values: Vec<u8>,
+    #[serde(deserialize_with = "hex_bytes")]
     constraint_values: Vec<u8>,
     fail_kind: Option<String>,
+    #[serde(deserialize_with = "hex_text")]
     fail_message: Option<String>,
     job_id: Option<i64>,
     attempt: i64,
@@ -223,7 +228,21 @@ pub(super) struct RawTrial {
     step_count: i64,
 }
 
+fn hex_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
+    unhex(<&str>::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("no hexadecimal digits"))
+}
+
+/// In hexadecimal digits, since a text in JSON ends at a NUL. Nothing stands for NULL as well.
+fn hex_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
+    String::from_utf8(hex_bytes(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
 impl RawTrial {
+    /// The trials of a JSON array that has an array of all columns for each, in their order.
+    pub fn from_json(text: &str) -> Result<Vec<Self>> {
+        from_json("trials", text)
+    }
+
     pub fn row(self, distributions: &Distributions) -> Result<TrialRow> {
         let floats = |bytes: &[u8]| unpack_floats(bytes).ok_or_else(|| corrupt("values", "their bytes end early"));
         let fail = match self.fail_kind {

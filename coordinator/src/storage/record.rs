@@ -13,7 +13,7 @@ use std::time::Duration;
 use fleetune_core::study::{Budget, Pin, StudyConfig};
 use fleetune_core::{
     Attempt, Distribution, FailKind, JobId, LeaseToken, Params, Revision, Schedule, StudyId, StudyState, Timestamp,
-    TrialId, TrialNumber, TrialState, Turn, WorkerId,
+    TrialId, TrialNumber, TrialState, Turn, Value, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +69,12 @@ pub type ParamSet = BTreeMap<String, Param>;
 /// The values of `params` as people write them. A value outside its distribution (foreign clients may send one) is
 /// given as a float.
 pub fn external(params: &ParamSet) -> Params {
-    let value = |param: &Param| {
-        param.distribution.from_internal(param.internal).unwrap_or(fleetune_core::Value::Float(param.internal))
-    };
-    params.iter().map(|(name, param)| (name.clone(), value(param))).collect()
+    params.iter().map(|(name, param)| (name.clone(), outward(&param.distribution, param.internal))).collect()
+}
+
+/// A value as people write it.
+pub fn outward(distribution: &Distribution, internal: f64) -> Value {
+    distribution.from_internal(internal).unwrap_or(Value::Float(internal))
 }
 
 /// Where the parameters of a trial come from.

@@ -40,7 +40,10 @@ impl History {
 
     /// What ended after `known`, by revision.
     pub fn ended_after(&self, known: Revision) -> Vec<(Revision, Ended)> {
-        let later = |row: usize| self.ended[row].filter(|&ended| ended > known && self.turn[row].is_some());
+        let later = |row: usize| {
+            let ended = self.ended.get(row).map(Revision);
+            ended.filter(|&ended| ended > known && self.turn.get(row).is_some())
+        };
         let mut ended: Vec<(Revision, TrialNumber)> =
             (0..self.len()).filter_map(|row| Some((later(row)?, TrialNumber(row as i64)))).collect();
         ended.sort_unstable();

@@ -116,10 +116,20 @@ impl TrialRows for SqliteRows {
     }
 
     async fn trials_since(&mut self, study: StudyId, after: Revision, limit: u32) -> Result<Vec<TrialRow>, StoreError> {
-        let trials = query_as(select_trial!("WHERE study_id = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3"));
+        // One row of JSON: the driver takes several times as long for a row of 24 columns as SQLite does to write it.
+        let trials = query_scalar::<_, String>(
+            "SELECT json_group_array(json_array(id, study_id, number, state, origin, hex(fixed), hex(params), \
+             hex(objective_values), hex(constraint_values), fail_kind, hex(fail_message), job_id, attempt, turn, seen, \
+             sampler, revision, started_revision, ended_revision, created_at, started_at, ended_at, seconds, \
+             step_count)) \
+             FROM (SELECT * FROM trial WHERE study_id = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3)",
+        );
         let trials = trials.bind(study.0).bind(after.0).bind(i64::from(limit));
-        let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
-        self.trials(trials).await
+        let trials = trials.fetch_one(&mut *self.tx).await.map_err(database)?;
+        let mut trials = self.trials(RawTrial::from_json(&trials)?).await?;
+        // An aggregate promises no order.
+        trials.sort_by_key(|trial| trial.record.revision);
+        Ok(trials)
     }
 
     async fn tally(&mut self, study: StudyId) -> Result<Tally, StoreError> {
