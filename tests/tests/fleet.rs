@@ -117,6 +117,56 @@ fn result_of_a_worker_that_was_cut_off_for_longer_than_its_lease_is_kept() {
 }
 
 #[test]
+fn child_of_a_cancelled_study_ends_at_once_and_its_worker_goes_on() {
+    let place = place!();
+    place.script(&json!({"mode": "hang", "at": 1, "journal": true}));
+    let server = place.serve(&place.sqlite("a.db"));
+    let url = server.url();
+    let mut worker = place.start_worker(&url, &[]);
+    place.create_study(&url, &["--trials", "2", "--reps", "2", "--no-confirm"]);
+    until_begun(&place, 1);
+    place.run(&["study", "cancel", "s", "--server", &url]).ok();
+    // Nothing else would end it before five minutes are over.
+    until("no child is left", || place.children().is_empty().then_some(()));
+    assert!(worker.is_running(), "{}", worker.stderr());
+    place.script(&json!({"repetition_ms": 5, "journal": true}));
+    place.run(&["study", "delete", "s", "--server", &url]).ok();
+    place.create_study(&url, &["--trials", "2", "--reps", "2", "--no-confirm"]);
+    place.until_study_is(&url, "finished");
+    place.assert_whole(&url, 2);
+}
+
+#[test]
+fn child_of_a_worker_that_lost_its_lease_ends_as_soon_as_it_hears_of_it() {
+    let place = place!();
+    place.script(&json!({"mode": "hang", "at": 1, "journal": true}));
+    let server = place.serve(&place.sqlite("a.db"));
+    let url = server.url();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let way = Proxy::start(runtime.handle(), &server.address);
+    let mut far = place.start_worker(&way.url(), &["--name", "far"]);
+    place.create_study(&url, &["--trials", "1", "--reps", "2", "--no-confirm"]);
+    until_begun(&place, 1);
+    let hanging = place.children();
+    assert_eq!(hanging.len(), 1, "{hanging:?}");
+    way.cut(Cut::Both, Duration::from_hours(1), false);
+    place.script(&json!({"repetition_ms": 5, "journal": true}));
+    let _near = place.start_worker(&url, &["--name", "near"]);
+    // The device is the other one's still: until that hears of its loss, this one waits.
+    until("the trial is another worker's", || {
+        let shown = place.run(&["worker", "show", "near", "--server", &url, "--format", "json"]);
+        (shown.code == Some(0) && shown.json()["jobs"][0]["trial"] == 0).then_some(())
+    });
+    assert_eq!(place.children(), hanging);
+    way.heal();
+    place.until_study_is(&url, "finished");
+    let trials = place.assert_whole(&url, 1);
+    assert_eq!((lost_attempts(&trials), workers(&trials).len()), (1, 2), "{trials:?}");
+    assert!(!place.children().contains(&hanging[0]), "the first child still runs");
+    assert!(far.is_running(), "{}", far.stderr());
+}
+
+#[test]
 fn sigterm_lets_a_worker_finish_and_ctrl_c_gives_the_trial_back() {
     let place = place!();
     place.script(&json!({"repetition_ms": 200, "journal": true}));
