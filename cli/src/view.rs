@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use access::{AuditView, NewTokenView, TokenView};
 pub use analysis::{ChangeView, FrontView, ImportanceView, ImportancesView, OutlookView, SensitivityView};
-pub use schedule::ScheduleView;
+pub use schedule::{ChildView, FamilyBestView, ScheduleView};
 
 /// A study.
 #[derive(Clone, Debug, Serialize)]
@@ -60,6 +60,14 @@ pub struct StudyView {
     pub spent_s: f64,
     /// Its claim to workers.
     pub schedule: ScheduleView,
+    /// What tells workers apart, `device` or `label:NAME`; null unless it has children or is one.
+    pub per: Option<String>,
+    /// Name of the study that it is a child of; only in answers about one study.
+    pub parent: Option<String>,
+    /// Which workers a child is for; null for other studies.
+    pub class: Option<String>,
+    /// What became of each class of workers; only in `study show`.
+    pub children: Vec<ChildView>,
     /// Workers that are connected; 0 for studies that need none now.
     pub connected_workers: u32,
     /// Those of them that the selector admits.

@@ -4,6 +4,7 @@ mod service {
     pub mod analysis;
     pub mod ask;
     pub mod desk;
+    pub mod family;
     pub mod fit;
     pub mod fleet;
     pub mod harness;

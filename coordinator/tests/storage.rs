@@ -6,6 +6,7 @@ mod storage {
     pub mod claims;
     pub mod comparisons;
     pub mod durability;
+    pub mod families;
     pub mod foreign;
     pub mod harness;
     pub mod lost;
@@ -167,6 +168,12 @@ conformance! {
         an_incompatible_parameter_leaves_nothing
         ended_and_leased_trials_refuse_clients
         a_silent_trial_is_failed_unless_it_was_written_to;
+    families:
+        a_child_is_made_once_for_each_class
+        a_child_takes_no_name_of_another_study
+        only_an_active_parent_gets_children
+        a_parent_has_no_trials
+        a_parent_is_deleted_with_its_children;
     durability:
         a_restart_finds_everything
         another_store_catches_up_by_revision

@@ -12,7 +12,7 @@ mod space;
 mod value;
 
 pub use config::{
-    benchmark, benchmark_to_wire, budget, budget_to_wire, config, config_to_wire, pin, pin_to_wire, schedule,
+    benchmark, benchmark_to_wire, budget, budget_to_wire, config, config_to_wire, per, pin, pin_to_wire, schedule,
     schedule_to_wire,
 };
 pub use detail::{detail, detail_to_wire};

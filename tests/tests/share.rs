@@ -70,3 +70,44 @@ fn only_selected_workers_measure_and_a_study_that_selects_none_says_so() {
     let chosen = place.run(&["worker", "show", "chosen", "--server", &url, "--format", "json"]).ok().json();
     assert_eq!(workers.into_iter().collect::<Vec<_>>(), [chosen["id"].as_str().unwrap()]);
 }
+
+#[test]
+fn each_kind_of_machine_gets_an_optimum_of_its_own_and_one_view_shows_all() {
+    let place = place!();
+    place.script(&json!({"repetition_ms": 5}));
+    let server = place.serve(&place.sqlite("a.db"));
+    let url = server.url();
+    create(&place, &url, "s", &["--trials", "3", "--per", "device"]);
+    let shown = place.run(&["study", "show", "s", "--server", &url]).ok();
+    shown.prints("a study per device, 0 so far").prints("no worker has registered");
+    let _workers = ["small", "large"].map(|class| place.start_worker(&url, &["--label", &format!("class={class}")]));
+    for class in ["small", "large"] {
+        let child = format!("s@{class}");
+        until("each class has its study", || {
+            let children = rows(&show(&place, &url, "s")["children"]);
+            children.iter().any(|known| known["name"] == child.as_str()).then_some(())
+        });
+        until_it_is(&place, &url, &child, "finished");
+        let trials = place.run(&["study", "export", &child, "--server", &url]).ok().json();
+        assert_eq!(workers(&rows(&trials["trials"])).len(), 1, "{trials}");
+        assert_eq!(trials["study"]["pin"]["device_class"], class);
+        assert_eq!((&trials["study"]["parent"], &trials["study"]["class"]), (&json!("s"), &json!(class)));
+    }
+    let study = show(&place, &url, "s");
+    assert_eq!((&study["state"], &study["trials"]["complete"]), (&json!("active"), &json!(6)));
+    assert!(rows(&study["children"]).iter().all(|child| child["best"].is_f64()), "{study}");
+    let shown = place.run(&["study", "show", "s", "--server", &url]).ok();
+    shown.prints("CLASS").prints("small").prints("s@large");
+    let best = place.run(&["study", "best", "s", "--server", &url]).ok();
+    best.prints("s@small").prints("s@large").prints("llama-server -m ");
+    let best = place.run(&["study", "best", "s", "--server", &url, "--format", "json"]).ok().json();
+    assert_eq!((rows(&best["classes"]).len(), &best["per"]), (2, &json!("device")));
+    // Larger for all, then over for all.
+    place.run(&["study", "update", "s", "--server", &url, "--trials", "4"]).ok();
+    for child in ["s@small", "s@large"] {
+        until("a fourth trial", || (show(&place, &url, child)["trials"]["complete"] == 4).then_some(()));
+    }
+    place.run(&["trial", "ask", "s", "--server", &url]).exits(3).says("has a study of its own for each kind");
+    place.run(&["study", "delete", "s", "--server", &url]).ok();
+    assert_eq!(place.run(&["study", "list", "--server", &url, "--format", "json"]).ok().json(), json!([]));
+}

@@ -1,6 +1,7 @@
 //! How words of the command line are read.
 
 use fleetune_core::runner::KvType;
+use fleetune_core::schedule::Per;
 use fleetune_core::{Direction, FailKind, Objective, Role, TrialState, Value};
 
 /// Seconds of `90`, `30s`, `10m`, `2h`, `500ms`.
@@ -86,6 +87,11 @@ pub fn parse_fail_kind(text: &str) -> Result<FailKind, String> {
 pub fn parse_state(text: &str) -> Result<TrialState, String> {
     let names = || TrialState::ALL.map(TrialState::as_str).join(", ");
     TrialState::from_name(text).ok_or_else(|| format!("there is no state `{text}`; use one of {}", names()))
+}
+
+/// What tells workers apart.
+pub fn parse_per(text: &str) -> Result<Per, String> {
+    Per::from_name(text).ok_or_else(|| format!("`{text}` tells no workers apart; use `device`, or `label:NAME`"))
 }
 
 /// `NAME=VALUE`.

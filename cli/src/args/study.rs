@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use fleetune_core::schedule::Per;
 use fleetune_core::study::{EXECUTORS, LLAMA_CPP};
 use fleetune_core::{Direction, Schedule};
 
-use super::parse::{parse_direction, parse_duration};
+use super::parse::{parse_direction, parse_duration, parse_per};
 use super::search::SearchArgs;
 
 /// `fleetune study …`.
@@ -179,6 +180,10 @@ pub struct CreateArgs {
     /// Which values are better, minimize or maximize; may be repeated, once for each value
     #[arg(long, value_name = "DIRECTION", value_delimiter = ',', value_parser = parse_direction)]
     pub direction: Vec<Direction>,
+    /// Search for one optimum per kind of workers, each in a study of its own: `device` for each device class,
+    /// `label:NAME` for each value of a label
+    #[arg(long, value_name = "KIND", requires = "model", value_parser = parse_per)]
+    pub per: Option<Per>,
     /// Take the study of this name if there is one of the same configuration
     #[arg(long)]
     pub skip_if_exists: bool,
@@ -193,14 +198,13 @@ pub struct CreateArgs {
 /// A study's claim to workers. What is not given stays.
 #[derive(Debug, Args)]
 pub struct ScheduleArgs {
-    /// Serve a study of a model before those of a lower priority; those of the same one are served in turn [default: 0]
+    /// Serve a study of a model before those of a lower priority; those of the same one are served in turn
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub priority: Option<i32>,
-    /// How many trials of a model workers may measure at once; 0: as many as there are workers [default: 0]
+    /// How many trials of a model workers may measure at once; 0: as many as there are workers
     #[arg(long, value_name = "N")]
     pub max_parallel: Option<u32>,
     /// Which workers may measure a model, such as `inventory.gpus.exists(gpu, gpu.vram_mib >= 12 * 1024)`; '': all of them
-    /// [default: '']
     #[arg(long = "where", value_name = "EXPRESSION")]
     pub selector: Option<String>,
 }

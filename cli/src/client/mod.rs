@@ -11,6 +11,7 @@ mod trial;
 mod watch;
 
 use fleetune_core::Schedule;
+use fleetune_core::schedule::Per;
 use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_proto::link::Link;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
@@ -51,8 +52,10 @@ impl Client {
         request_id: &str,
         config: &StudyConfig,
         schedule: &Schedule,
+        per: Option<&Per>,
     ) -> CliResult<StudyView> {
         let request = v1::CreateStudyRequest {
+            per: per.map(Per::name).unwrap_or_default(),
             request_id: request_id.to_owned(),
             name: name.to_owned(),
             config: Some(convert::config_to_wire(config)),

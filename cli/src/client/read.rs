@@ -3,7 +3,7 @@
 use fleetune_proto::{convert, v1};
 
 use crate::error::{CliError, CliResult, Exit};
-use crate::view::{AttemptView, Counts, ScheduleView, StudyView, TrialView};
+use crate::view::{AttemptView, ChildView, Counts, ScheduleView, StudyView, TrialView};
 
 /// An answer that lacks what every coordinator sends.
 pub fn incomplete() -> CliError {
@@ -57,6 +57,10 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
             skipped: counts.skipped,
         },
         spent_s: wire.spent_s,
+        per: Some(wire.per).filter(|per| !per.is_empty()),
+        parent: Some(wire.parent).filter(|parent| !parent.is_empty()),
+        class: Some(wire.class).filter(|class| !class.is_empty()),
+        children: wire.children.into_iter().map(child).collect::<CliResult<_>>()?,
         connected_workers: wire.connected_workers,
         selected_workers: wire.selected_workers,
         schedule: ScheduleView::from(&convert::schedule(wire.schedule.unwrap_or_default())),
@@ -65,6 +69,24 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         obstacles: wire.obstacles,
         left_out: wire.left_out,
         created_at_us: wire.created_at.as_ref().map_or(0, |at| convert::timestamp(at).0),
+    })
+}
+
+fn child(wire: v1::ChildStudy) -> CliResult<ChildView> {
+    let best = wire.best.unwrap_or_default();
+    let study = study(wire.study)?;
+    Ok(ChildView {
+        class: study.class.unwrap_or_default(),
+        name: study.name,
+        state: study.state,
+        unit: study.unit,
+        trials: study.trials,
+        spent_s: study.spent_s,
+        winner: best.trial,
+        best: best.value,
+        baseline: best.baseline,
+        gain: best.gain,
+        obstacles: study.obstacles,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::table::{number, table};
-use crate::view::{BestView, ComparisonView, TrialView};
+use crate::view::{BestView, ComparisonView, FamilyBestView, TrialView};
 
 /// The best configurations, what the comparison said, and the command to use.
 pub fn best(best: &BestView) -> String {
@@ -21,6 +21,15 @@ pub fn best(best: &BestView) -> String {
         }
     }
     text
+}
+
+/// The answer for each class of workers.
+pub fn family_best(family: &FamilyBestView) -> String {
+    if family.classes.is_empty() {
+        return format!("study `{}` has met no worker yet", family.study);
+    }
+    let answers = family.classes.iter().map(|answer| format!("{}\n\n{}", answer.study, best(answer)));
+    answers.collect::<Vec<_>>().join("\n\n\n")
 }
 
 fn ranking(best: &BestView) -> String {

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use access::{deeds, tokens};
 pub use analysis::{front, importances, sensitivity};
-pub use best::best;
+pub use best::{best, family_best};
 pub use shell::{asked, check_variable, for_eval};
 pub use study::{studies, study, verify};
 pub use table::{number, pairs, seconds, table};

@@ -2,8 +2,8 @@
 
 use fleetune_core::value::params_line;
 
-use super::table::{pairs, seconds, table};
-use crate::view::{StudyView, VerifyView};
+use super::table::{number, pairs, seconds, table};
+use crate::view::{ChildView, StudyView, VerifyView};
 
 /// A line per study.
 pub fn studies(studies: &[StudyView]) -> String {
@@ -62,6 +62,7 @@ pub fn study(study: &StudyView) -> String {
         ("spent", seconds(study.spent_s)),
         ("budget", budget.join(", ")),
         ("workers", workers(study)),
+        ("family", family(study)),
         ("sampler", format!("{}, pruner {}, seed {}", study.sampler, study.pruner, study.seed)),
         ("fixed", params_line(&study.fixed)),
         ("engine", pin.map(|pin| pin.engine.clone()).unwrap_or_default()),
@@ -84,6 +85,10 @@ pub fn study(study: &StudyView) -> String {
             text.push_str(&format!("\nconstraint {}: {expression} <= 0", constraint.name()));
         }
     }
+    if !study.children.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&children(&study.children));
+    }
     for obstacle in &study.obstacles {
         text.push_str(&format!("\n\nno worker gets a trial: {obstacle}"));
     }
@@ -104,6 +109,34 @@ fn workers(study: &StudyView) -> String {
         format!("where {selector} ({} of {} connected)", study.selected_workers, study.connected_workers)
     }));
     parts.join(", ")
+}
+
+/// Whether it has children, or is one.
+fn family(study: &StudyView) -> String {
+    match (&study.per, &study.class) {
+        (Some(per), None) => format!("a study per {per}, {} so far", study.children.len()),
+        (Some(per), Some(class)) => {
+            let parent = study.parent.as_ref().map(|parent| format!(", of study `{parent}`")).unwrap_or_default();
+            format!("for {per} {class}{parent}")
+        }
+        (None, _) => String::new(),
+    }
+}
+
+/// What became of each class of workers.
+fn children(children: &[ChildView]) -> String {
+    let rows = children.iter().map(|child| {
+        let unit = if child.unit.is_empty() { String::new() } else { format!(" {}", child.unit) };
+        vec![
+            child.class.clone(),
+            child.state.clone(),
+            child.trials.ended().to_string(),
+            child.best.map(|best| format!("{}{unit}", number(best))).unwrap_or_default(),
+            child.gain.map(|gain| format!("{:+.1} %", (gain - 1.0) * 100.0)).unwrap_or_default(),
+            child.name.clone(),
+        ]
+    });
+    table(&["CLASS", "STATE", "TRIALS", "BEST", "GAIN", "STUDY"], &["TRIALS", "BEST", "GAIN"], rows.collect())
 }
 
 fn metric(study: &StudyView) -> String {

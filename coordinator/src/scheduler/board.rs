@@ -2,10 +2,11 @@
 //!
 //! It only spares looks at storage. Whether there is work is decided where it is handed out.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 
-use fleetune_core::StudyId;
+use fleetune_core::{StudyId, StudyState};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
@@ -28,11 +29,18 @@ pub(super) struct Offer {
     served: AtomicI64,
     /// The place behind all others of its board.
     last: Arc<AtomicI64>,
+    /// Classes of workers that have their child, where it is a parent.
+    settled: std::sync::Mutex<BTreeSet<String>>,
+    /// It is a child whose parent starts nothing.
+    is_held_back: bool,
 }
 
 impl Offer {
     /// A board of `studies`.
     pub fn board(studies: impl Iterator<Item = StudyRecord>) -> Vec<Self> {
+        let studies: Vec<_> = studies.collect();
+        let is_active = |study: &StudyRecord| study.state == StudyState::Active;
+        let active: HashSet<_> = studies.iter().filter(|study| is_active(study)).map(|study| study.id).collect();
         let last = Arc::new(AtomicI64::new(0));
         let offer = |study: StudyRecord| {
             last.fetch_max(study.served_at.0, Ordering::Relaxed);
@@ -41,10 +49,27 @@ impl Offer {
                 empty: AtomicBool::new(false),
                 served: AtomicI64::new(study.served_at.0),
                 last: Arc::clone(&last),
+                settled: std::sync::Mutex::default(),
+                is_held_back: study.parent().is_some_and(|parent| !active.contains(&parent)),
                 study,
             }
         };
-        studies.map(offer).collect()
+        studies.into_iter().map(offer).collect()
+    }
+
+    /// Whether it is a child whose parent is paused or has ended.
+    pub fn is_held_back(&self) -> bool {
+        self.is_held_back
+    }
+
+    /// Whether workers of `class` have their child.
+    pub fn is_settled(&self, class: &str) -> bool {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(class)
+    }
+
+    /// Workers of `class` have their child.
+    pub fn settle(&self, class: String) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).insert(class);
     }
 
     /// Its place among studies of one priority.
@@ -95,6 +120,21 @@ impl Engine {
         let needs_workers = studies.into_iter().filter(|study| study.config.benchmark.is_some());
         let offers = Arc::new(Offer::board(needs_workers));
         *read = Some(Read { at, heard, offers: Arc::clone(&offers) });
+        Ok(offers)
+    }
+
+    /// The study called `name` with its parent or its children.
+    pub(super) async fn offers_of(&self, name: &str) -> Result<Vec<Offer>, EngineError> {
+        let study = self.store.study_by_name(name).await?;
+        let id = study.id;
+        let mut studies = self.store.children(id).await?;
+        if let Some(parent) = study.parent() {
+            // It says whether anything is started.
+            studies.push(self.store.study(parent).await?);
+        }
+        studies.push(study);
+        let mut offers = Offer::board(studies.into_iter());
+        offers.retain(|offer| offer.study.id == id || offer.study.parent() == Some(id));
         Ok(offers)
     }
 }

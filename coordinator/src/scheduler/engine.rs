@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fleetune_core::schedule::Per;
 use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_core::{Schedule, StudyId, StudyState, Timestamp};
 use tokio::sync::{Mutex, watch};
@@ -18,7 +19,7 @@ use super::obstacle::{Staff, Staffing};
 use super::share::Selectors;
 use super::silence::Holders;
 use crate::storage::{
-    Heard, LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, Tally, TrialCounts, TrialRecord,
+    Family, Heard, LeaseRules, NewStudy, Store, StoreError, StudyRecord, StudyUpdate, Tally, TrialCounts, TrialRecord,
 };
 
 /// Most trials of one Ask or Enqueue.
@@ -32,7 +33,7 @@ const MAX_LIVE: usize = 256;
 const POLL_WHILE_TOLD: Duration = Duration::from_secs(2);
 
 /// How old what lists and watchers say about workers may be.
-const STAFF_AGE: Duration = Duration::from_secs(1);
+pub(super) const STAFF_AGE: Duration = Duration::from_secs(1);
 
 /// Times and limits of an engine.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +136,16 @@ pub struct StudySummary {
     pub connected: u32,
     /// Those of them that its selector admits.
     pub selected: u32,
+    /// Name of the study that it is a child of; empty in lists, and where there is none.
+    pub parent: String,
+}
+
+impl StudySummary {
+    fn of(record: StudyRecord, tally: Tally, staffing: Staffing) -> Self {
+        let Tally { counts, spent_s } = tally;
+        let Staffing { obstacles, left_out, connected, selected } = staffing;
+        Self { record, counts, spent_s, obstacles, left_out, connected, selected, parent: String::new() }
+    }
 }
 
 impl Engine {
@@ -275,14 +286,24 @@ impl Engine {
         request_id: &str,
         mut config: StudyConfig,
         schedule: Schedule,
+        per: Option<Per>,
     ) -> Result<StudyRecord, EngineError> {
         check_name(name)?;
         super::share::check(&schedule, &config)?;
+        super::family::check(name, per.as_ref(), &config)?;
         config.planned_trials = config.budget.trials;
         check_request_id(request_id)?;
         super::prepare::check_config(&config)?;
-        let state = if config.benchmark.is_some() { StudyState::Preparing } else { StudyState::Active };
-        let new = NewStudy { name: name.to_owned(), request_id: request_id.to_owned(), state, config, schedule };
+        let is_prepared = config.benchmark.is_none() || per.is_some();
+        let state = if is_prepared { StudyState::Active } else { StudyState::Preparing };
+        let new = NewStudy {
+            name: name.to_owned(),
+            request_id: request_id.to_owned(),
+            state,
+            config,
+            schedule,
+            family: per.map(Family::Parent),
+        };
         let record = self.store.create_study(new, self.now()).await?;
         self.changed();
         Ok(record)
@@ -291,7 +312,11 @@ impl Engine {
     /// A study by name, with its numbers.
     pub async fn study(&self, name: &str) -> Result<StudySummary, EngineError> {
         let record = self.store.study_by_name(name).await?;
-        self.summary(record, Duration::ZERO).await
+        let mut summary = self.summary(record, Duration::ZERO).await?;
+        if let Some(parent) = summary.record.parent() {
+            summary.parent = self.store.study(parent).await?.name;
+        }
+        Ok(summary)
     }
 
     /// At most `limit` studies after `after`, by id. Those that have ended are not loaded for it.
@@ -299,9 +324,8 @@ impl Engine {
         let mut summaries = Vec::new();
         for record in self.store.studies(after, limit).await? {
             summaries.push(if record.state.is_ended() {
-                let Tally { counts, spent_s } = self.store.tally(record.id).await?;
-                let (obstacles, left_out) = (Vec::new(), Vec::new());
-                StudySummary { record, counts, spent_s, obstacles, left_out, connected: 0, selected: 0 }
+                let tally = self.family_tally(&record).await?;
+                StudySummary::of(record, tally, Staffing::default())
             } else {
                 self.summary(record, STAFF_AGE).await?
             });
@@ -310,7 +334,12 @@ impl Engine {
     }
 
     /// `age`: of what is said about workers, at most.
-    async fn summary(&self, record: StudyRecord, age: Duration) -> Result<StudySummary, EngineError> {
+    pub(super) async fn summary(&self, record: StudyRecord, age: Duration) -> Result<StudySummary, EngineError> {
+        if record.is_parent() {
+            let tally = self.family_tally(&record).await?;
+            let staffing = self.staffing(&record, age).await?;
+            return Ok(StudySummary::of(record, tally, staffing));
+        }
         let desk = self.desk(record.id).await?;
         let (record, counts, spent_s, awaits) = {
             let mut live = desk.live().lock().await;
@@ -318,12 +347,12 @@ impl Engine {
             let history = live.history();
             (live.record().clone(), history.counts(), history.spent_s(), live.awaits_running())
         };
-        let Staffing { mut obstacles, left_out, connected, selected } = self.staffing(&record, age).await?;
+        let mut staffing = self.staffing(&record, age).await?;
         // Where clients measure everything, waiting for them is no obstacle.
         if awaits && record.config.benchmark.is_some() {
-            obstacles.extend(self.untold(&record).await?);
+            staffing.obstacles.extend(self.untold(&record).await?);
         }
-        Ok(StudySummary { record, counts, spent_s, obstacles, left_out, connected, selected })
+        Ok(StudySummary::of(record, Tally { counts, spent_s }, staffing))
     }
 
     /// Replaces what is given of budget and schedule. A budget that leaves room wakes a finished study, be it the one that
@@ -337,6 +366,9 @@ impl Engine {
         let study = self.store.study_by_name(name).await?;
         if let Some(schedule) = &schedule {
             super::share::check(schedule, &study.config)?;
+        }
+        for child in self.store.children(study.id).await? {
+            self.rebudget(child.id, budget, schedule.clone()).await?;
         }
         self.rebudget(study.id, budget, schedule).await?;
         self.study(name).await
@@ -380,49 +412,6 @@ impl Engine {
             }
         }
         Err(EngineError::Contended(self.store.study(id).await?.name))
-    }
-
-    /// Starts no more trials; running ones go on.
-    pub async fn pause(&self, name: &str) -> Result<StudySummary, EngineError> {
-        self.set_state(name, None, StudyState::Paused, "paused").await
-    }
-
-    /// Undoes a pause, and nothing else: a study that has ended needs a larger budget.
-    pub async fn resume(&self, name: &str) -> Result<StudySummary, EngineError> {
-        self.set_state(name, Some(StudyState::Paused), StudyState::Active, "").await
-    }
-
-    /// Ends a study with its waiting and running trials.
-    pub async fn cancel(&self, name: &str) -> Result<StudySummary, EngineError> {
-        self.set_state(name, None, StudyState::Cancelled, "").await
-    }
-
-    async fn set_state(
-        &self,
-        name: &str,
-        expected: Option<StudyState>,
-        state: StudyState,
-        reason: &str,
-    ) -> Result<StudySummary, EngineError> {
-        let record = self.store.study_by_name(name).await?;
-        let update = StudyUpdate { expected, state: Some((state, reason.to_owned())), ..StudyUpdate::default() };
-        self.store.update_study(record.id, update, self.now()).await?;
-        self.changed();
-        // A study whose search was over when it was paused goes on to its end now.
-        self.conclude(record.id).await?;
-        self.study(name).await
-    }
-
-    /// Removes a study; one with running trials only with `force`.
-    pub async fn delete_study(&self, name: &str, force: bool) -> Result<(), EngineError> {
-        let summary = self.study(name).await?;
-        if summary.counts.running > 0 && !force {
-            return Err(EngineError::StillRunning { name: name.to_owned(), running: summary.counts.running });
-        }
-        self.store.delete_study(summary.record.id).await?;
-        self.forget(summary.record.id).await;
-        self.changed();
-        Ok(())
     }
 
     /// Trials that changed after a revision, and the study.

@@ -51,7 +51,14 @@ impl Engine {
         };
         // The protocol has no ids of requests.
         let request_id = format!("optuna-{:016x}{:016x}", random()?, random()?);
-        let new = NewStudy { name, request_id, state: StudyState::Active, config, schedule: Schedule::default() };
+        let new = NewStudy {
+            name,
+            request_id,
+            state: StudyState::Active,
+            config,
+            schedule: Schedule::default(),
+            family: None,
+        };
         let study = self.store.create_study(new, self.now()).await?;
         self.noted();
         Ok(study.id)

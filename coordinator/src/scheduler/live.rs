@@ -320,6 +320,7 @@ impl LiveStudy {
     fn check_active(&self) -> Result<(), EngineError> {
         let name = || self.record.name.clone();
         match self.record.state {
+            StudyState::Active if self.record.is_parent() => Err(StoreError::IsParent(name()).into()),
             StudyState::Active => Ok(()),
             StudyState::Preparing => Err(EngineError::Preparing(name())),
             StudyState::Finished | StudyState::Confirming => {

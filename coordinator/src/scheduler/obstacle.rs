@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::error::EngineError;
-use crate::storage::{StudyRecord, TrialFilter, WorkerRecord};
+use crate::storage::{Family, StudyRecord, TrialFilter, WorkerRecord};
 
 /// Trials of clients that are looked at, and named, for one study.
 const MAX_UNTOLD: u32 = 100;
@@ -102,6 +102,9 @@ impl Engine {
         for worker in self.staff(age).await?.iter() {
             let is_silent = self.now().since(worker.last_seen) > patience;
             connected += u32::from(!is_silent);
+            if study.is_for_others(worker) {
+                continue;
+            }
             if study.schedule.selector.is_some() && !self.selectors.admit(&study.schedule, &worker.facts()) {
                 continue;
             }
@@ -124,8 +127,9 @@ impl Engine {
         misfits.extend(silent.into_iter().map(|(last_seen, name, _)| {
             format!("worker `{name}` has been silent since {last_seen}; `fleetune worker run` on its machine starts it")
         }));
-        if let Some(selector) = study.schedule.selector.as_ref().filter(|_| selected == 0 && connected > 0) {
-            misfits.insert(0, format!("of {connected} connected workers none is what it asks for: `{selector}`"));
+        let class = study.family.as_ref().and_then(Family::class).map(str::to_owned);
+        if let Some(wanted) = study.schedule.selector.clone().or(class).filter(|_| selected == 0 && connected > 0) {
+            misfits.insert(0, format!("of {connected} connected workers none is what it asks for: `{wanted}`"));
         }
         if misfits.is_empty() {
             misfits.push(NOBODY.to_owned());
@@ -148,6 +152,17 @@ fn some_of(mut sentences: Vec<String>) -> Vec<String> {
 pub(super) fn not_selected(study: &StudyRecord, worker: &WorkerRecord) -> String {
     let selector = study.schedule.selector.as_deref().unwrap_or_default();
     format!("study `{}` asks for `{selector}`, which worker `{}` is not", study.name, worker.name)
+}
+
+/// What to say of a worker that lacks what tells workers of the parent `study` apart.
+pub(super) fn without_class(study: &StudyRecord, worker: &WorkerRecord) -> String {
+    let per = study.family.as_ref().map(|family| family.per().name()).unwrap_or_default();
+    let label = per.trim_start_matches("label:");
+    format!(
+        "study `{}` is searched for each value of the label `{label}`, which worker `{}` lacks; `--label {label}=VALUE` \
+         gives it one",
+        study.name, worker.name
+    )
 }
 
 /// Why `worker` gets no job of `study`, whose selector admits it.

@@ -14,6 +14,7 @@ use super::board::Offer;
 use super::comparison::{NextRound, Spec, corrupt};
 use super::engine::{Engine, check_request_id};
 use super::error::EngineError;
+use super::family::Adoption;
 use super::obstacle::{not_selected, obstacle};
 use super::outcome;
 use super::prepare::{self, Described};
@@ -164,13 +165,25 @@ impl Engine {
             return Ok(None);
         }
         let offers = match only {
-            Some(name) => Arc::new(Offer::board(std::iter::once(self.store.study_by_name(name).await?))),
+            Some(name) => Arc::new(self.offers_of(name).await?),
             None => self.offers(since).await?,
         };
         let mut left = self.candidates(&offers, worker, obstacles);
         while let Some(offer) = take_next(&mut left) {
-            let study = &offer.study;
+            let mut study = &offer.study;
             let Some(benchmark) = &study.config.benchmark else { continue };
+            let child;
+            if study.is_parent() {
+                match self.adopt(offer, worker).await? {
+                    Adoption::Made(made) => child = made,
+                    Adoption::Nothing => continue,
+                    Adoption::Refused(why) => {
+                        obstacles.push(why);
+                        continue;
+                    }
+                }
+                study = &child;
+            }
             let _try = offer.tries.acquire().await;
             if offer.is_empty() {
                 continue;
@@ -183,7 +196,10 @@ impl Engine {
                 self.noted();
                 return Ok(Some(assignment));
             }
-            offer.found_empty();
+            // A parent has children for workers of other classes still.
+            if !offer.study.is_parent() {
+                offer.found_empty();
+            }
         }
         Ok(None)
     }
@@ -197,8 +213,12 @@ impl Engine {
     ) -> Vec<&'a Offer> {
         let mut candidates = Vec::new();
         let facts = LazyCell::new(|| worker.facts());
-        for offer in offers.iter().filter(|offer| !offer.study.state.is_ended()) {
+        for offer in offers.iter().filter(|offer| !offer.study.state.is_ended() && !offer.is_held_back()) {
             let study = &offer.study;
+            // Of what is for others there is nothing to say.
+            if study.is_for_others(worker) {
+                continue;
+            }
             let Some(benchmark) = &study.config.benchmark else { continue };
             let is_selected = study.schedule.selector.is_none() || self.selectors.admit(&study.schedule, &facts);
             let obstacle =

@@ -119,7 +119,7 @@ fn store(error: &StoreError) -> Status {
         StoreError::TokenNotFound(_) => (Code::NotFound, Reason::TokenNotFound),
         StoreError::TokenNameTaken(_) => (Code::AlreadyExists, Reason::TokenExists),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
-        StoreError::WrongStudyState { .. } | StoreError::AtCapacity { .. } => {
+        StoreError::WrongStudyState { .. } | StoreError::AtCapacity { .. } | StoreError::IsParent(_) => {
             (Code::FailedPrecondition, Reason::StudyState)
         }
         StoreError::WrongTrialState { .. } => (Code::FailedPrecondition, Reason::TrialState),
@@ -137,12 +137,16 @@ fn store(error: &StoreError) -> Status {
             (Code::InvalidArgument, Reason::InvalidArgument)
         }
     };
-    let revoke;
+    let remedy;
     let hint = match error {
         StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),
+        StoreError::IsParent(name) => {
+            remedy = format!("name one of those that `fleetune study show {name}` lists");
+            Some(remedy.as_str())
+        }
         StoreError::TokenNameTaken(name) => {
-            revoke = format!("revoke it first (`fleetune token revoke {name}`), or take another name");
-            Some(revoke.as_str())
+            remedy = format!("revoke it first (`fleetune token revoke {name}`), or take another name");
+            Some(remedy.as_str())
         }
         _ => None,
     };

@@ -48,15 +48,21 @@ impl StudyService for StudyApi {
         let wire = request.config.ok_or_else(|| status::invalid(&convert::Invalid::missing("config")))?;
         let config = convert::config(wire).map_err(|error| status::invalid(&error))?;
         let schedule = request.schedule.map(convert::schedule).unwrap_or_default();
-        let record =
-            self.engine.create_study(&request.name, &request.request_id, config, schedule).await.map_err(refused)?;
+        let per = convert::per(&request.per).map_err(|error| status::invalid(&error))?;
+        let record = self
+            .engine
+            .create_study(&request.name, &request.request_id, config, schedule, per)
+            .await
+            .map_err(refused)?;
         let summary = self.engine.study(&record.name).await.map_err(refused)?;
         Ok(Response::new(v1::CreateStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn get_study(&self, request: Request<v1::GetStudyRequest>) -> Answer<v1::GetStudyResponse> {
         let summary = self.engine.study(&request.into_inner().name).await.map_err(refused)?;
-        Ok(Response::new(v1::GetStudyResponse { study: Some(view::study(&summary)) }))
+        let children = self.engine.children(&summary.record).await.map_err(refused)?;
+        let study = v1::Study { children: children.iter().map(view::child).collect(), ..view::study(&summary) };
+        Ok(Response::new(v1::GetStudyResponse { study: Some(study) }))
     }
 
     async fn list_studies(&self, request: Request<v1::ListStudiesRequest>) -> Answer<v1::ListStudiesResponse> {

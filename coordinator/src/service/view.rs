@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_proto::{convert, v1};
 
-use crate::scheduler::{Best, Comparison, StudySummary};
-use crate::storage::{AttemptRecord, HeldJob, Lease, Origin, TrialRecord, WorkerRecord, external};
+use crate::scheduler::{Best, Child, Comparison, StudySummary};
+use crate::storage::{AttemptRecord, Family, HeldJob, Lease, Origin, TrialRecord, WorkerRecord, external};
 
 /// A study.
 pub fn study(summary: &StudySummary) -> v1::Study {
@@ -32,11 +32,30 @@ pub fn study(summary: &StudySummary) -> v1::Study {
         description_json: record.description.as_ref().map(ToString::to_string).unwrap_or_default(),
         obstacles: summary.obstacles.clone(),
         spent_s: summary.spent_s,
-        parent: String::new(),
+        parent: summary.parent.clone(),
         left_out: summary.left_out.clone(),
         connected_workers: summary.connected,
         selected_workers: summary.selected,
+        per: record.family.as_ref().map(|family| family.per().name()).unwrap_or_default(),
+        class: record.family.as_ref().and_then(Family::class).unwrap_or_default().to_owned(),
+        children: Vec::new(),
         schedule: Some(convert::schedule_to_wire(&record.schedule)),
+    }
+}
+
+/// A child as its parent shows it.
+pub fn child(child: &Child) -> v1::ChildStudy {
+    let value = |trial: &Option<TrialRecord>| trial.as_ref().and_then(|trial| trial.values.first().copied());
+    let best = &child.best;
+    let gain = best.comparison.as_ref().and_then(|comparison| comparison.verdict.gain.as_ref());
+    v1::ChildStudy {
+        study: Some(study(&child.summary)),
+        best: Some(v1::BestSummary {
+            value: value(&best.winner),
+            trial: best.winner.as_ref().map(|trial| trial.number.0),
+            baseline: value(&best.baseline),
+            gain: gain.filter(|gain| gain.low > 1.0).map(|gain| gain.ratio),
+        }),
     }
 }
 

@@ -54,6 +54,9 @@ pub enum StoreError {
         /// What was wanted, as an infinitive: `become paused`, `start a trial`.
         what: String,
     },
+    /// The study has none but its children's trials.
+    #[error("study `{0}` has a study of its own for each kind of workers, and no trials itself")]
+    IsParent(String),
     /// Workers lease as many trials of the study as they may at once.
     #[error("workers lease {max_parallel} trials of study `{name}`, as many as they may at once")]
     AtCapacity {

@@ -7,9 +7,9 @@ use fleetune_core::{LeaseToken, StudyId, StudyState, Timestamp, TrialNumber, Wor
 use super::audit::{self, Audited};
 use super::error::StoreError;
 use super::operations::{
-    AdvanceStudy, CancelTrial, Claim, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue, FailPreparation,
-    FailWaiting, Finish, FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register, Release, RenewLeases,
-    Report, SetAttribute, Start, UpdateStudy,
+    AdvanceStudy, CancelTrial, Claim, CreateChild, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue,
+    FailPreparation, FailWaiting, Finish, FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register,
+    Release, RenewLeases, Report, SetAttribute, Start, UpdateStudy,
 };
 use super::record::{
     Advance, AttributeKind, AttributeOwner, Claimed, Heartbeat, JobRecord, LeaseRules, NewStudy, NewWaiting, Prepared,
@@ -37,6 +37,20 @@ impl Store {
         self.run(CreateStudy { new, now }).await
     }
 
+    /// The child of `parent` for workers of `class`, made `Preparing` with the configuration of its parent where there is
+    /// none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongStudyState`] unless the parent is `Active`, [`StoreError::TooLarge`] beyond 64 children.
+    pub async fn create_child(
+        &self,
+        parent: StudyId,
+        class: String,
+        now: Timestamp,
+    ) -> Result<StudyRecord, StoreError> {
+        self.run(CreateChild { parent, class, now }).await
+    }
+
     /// Changes state, budget or schedule. A study that is in the wanted state already stays as it is.
     ///
     /// `Cancelled` ends its waiting and running trials as `cancelled`, and `Failed` ends them as `error`; jobs that
@@ -50,7 +64,7 @@ impl Store {
         self.run(UpdateStudy { study, update, now }).await
     }
 
-    /// Removes a study with everything in it. Succeeds when there is none.
+    /// Removes a study with everything in it, its children too. Succeeds when there is none.
     pub async fn delete_study(&self, study: StudyId) -> Result<(), StoreError> {
         self.run(DeleteStudy { study }).await
     }

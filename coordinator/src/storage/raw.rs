@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use fleetune_core::schedule::Per;
 use fleetune_core::{
     Attempt, FailKind, JobId, Revision, Role, Schedule, StudyId, StudyState, Timestamp, TrialId, TrialNumber,
     TrialState, Turn, WorkerId,
@@ -15,8 +16,8 @@ use super::distributions::Distributions;
 use super::error::StoreError;
 use super::packed::{unhex, unpack_floats, unpack_values};
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobKind, JobRecord, JobState, Origin, StudyRecord,
-    Tally, TokenRecord, TrialRecord, WorkerRecord,
+    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, Family, JobKind, JobRecord, JobState, Origin,
+    StudyRecord, Tally, TokenRecord, TrialRecord, WorkerRecord,
 };
 use super::rows::{AttemptRow, JobRow, StudyHead, TrialRow};
 
@@ -137,6 +138,9 @@ pub(super) struct RawStudy {
     max_parallel: Option<i64>,
     served_at: i64,
     selector: Option<String>,
+    per: Option<String>,
+    parent_id: Option<i64>,
+    class: Option<String>,
 }
 
 impl RawStudy {
@@ -153,6 +157,7 @@ impl RawStudy {
                 selector: self.selector,
             },
             served_at: Timestamp(self.served_at),
+            family: self.per.as_deref().map(|stored| family(stored, self.parent_id, self.class)).transpose()?,
             pin: self.pin.as_deref().map(|pin| from_json("pin", pin)).transpose()?,
             description: self.description.as_deref().map(|text| from_json("description", text)).transpose()?,
             revision: Revision(self.revision),
@@ -174,6 +179,8 @@ pub(super) struct RawHead {
     next_turn: i64,
     max_parallel: Option<i64>,
     served_at: i64,
+    per: Option<String>,
+    parent_id: Option<i64>,
 }
 
 impl RawHead {
@@ -187,8 +194,18 @@ impl RawHead {
             next_turn: Turn(self.next_turn),
             max_parallel: max_parallel(self.max_parallel)?,
             served_at: Timestamp(self.served_at),
+            is_parent: self.per.is_some() && self.parent_id.is_none(),
         })
     }
+}
+
+fn family(per: &str, parent: Option<i64>, class: Option<String>) -> Result<Family> {
+    let none = || corrupt("what tells workers apart", format!("`{per}` is nothing"));
+    let per = Per::from_name(per).ok_or_else(none)?;
+    Ok(match parent.map(StudyId).zip(class) {
+        Some((parent, class)) => Family::Child { parent, per, class },
+        None => Family::Parent(per),
+    })
 }
 
 fn max_parallel(stored: Option<i64>) -> Result<Option<u32>> {

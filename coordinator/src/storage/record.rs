@@ -3,6 +3,7 @@
 //! Plain data. The rules about it are in `operations`; rows and columns are known to the back ends alone.
 
 mod access;
+mod family;
 mod tally;
 mod worker;
 
@@ -18,6 +19,7 @@ use fleetune_core::{
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
+pub use family::*;
 pub use tally::*;
 pub use worker::*;
 
@@ -38,6 +40,8 @@ pub struct StudyRecord {
     pub schedule: Schedule,
     /// When a worker got a job of it last; the beginning of time when none ever did.
     pub served_at: Timestamp,
+    /// Whether it has children, or is one.
+    pub family: Option<Family>,
     /// Which engine, device class and model its values hold for; none until its first describe job or trial.
     pub pin: Option<Pin>,
     /// What the describe job found, as JSON; none before, and for studies without a model.
@@ -308,6 +312,8 @@ pub struct NewStudy {
     pub config: StudyConfig,
     /// Its claim to workers.
     pub schedule: Schedule,
+    /// As in [`StudyRecord::family`].
+    pub family: Option<Family>,
 }
 
 /// Changes to a study; what is `None` stays.

@@ -31,6 +31,7 @@ pub(super) struct StudyHead {
     pub next_turn: Turn,
     pub max_parallel: Option<u32>,
     pub served_at: Timestamp,
+    pub is_parent: bool,
 }
 
 impl StudyHead {
@@ -83,6 +84,8 @@ pub(super) trait StudyRows {
     async fn studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
     /// Those that have not ended.
     async fn open_studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
+    /// The studies that are children of this one, by id.
+    async fn children(&mut self, parent: StudyId) -> Result<Vec<StudyRecord>>;
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>>;
     async fn insert_study(&mut self, new: &NewStudy, now: Timestamp) -> Result<StudyId>;
     /// Writes everything that may change.

@@ -196,6 +196,11 @@ impl Store {
         self.read().await?.rounds(job).await
     }
 
+    /// The studies that are children of this one, by id.
+    pub async fn children(&self, parent: StudyId) -> Result<Vec<StudyRecord>, StoreError> {
+        self.read().await?.children(parent).await
+    }
+
     /// How many trials of the study are leased, and whose lease still runs at `now`.
     pub async fn live_leases(&self, study: StudyId, now: Timestamp) -> Result<u32, StoreError> {
         self.read().await?.live_leases(study, now).await

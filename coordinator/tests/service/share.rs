@@ -17,6 +17,7 @@ async fn ready(server: &mut Server, name: &str, schedule: v1::Schedule) {
         name: name.to_owned(),
         config: Some(model_config(100, false)),
         schedule: Some(schedule),
+        ..v1::CreateStudyRequest::default()
     };
     server.studies.create_study(request).await.unwrap();
     let request = v1::AcquireRequest {
@@ -168,6 +169,7 @@ async fn a_schedule_that_means_nothing_is_refused_and_leaves_nothing() {
             name: "s".to_owned(),
             config: Some(config),
             schedule: Some(schedule),
+            ..v1::CreateStudyRequest::default()
         };
         let refused = server.studies.create_study(request).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::InvalidArgument);
@@ -196,6 +198,7 @@ async fn only_workers_that_the_selector_admits_get_jobs() {
         name: "s".to_owned(),
         config: Some(model_config(9, false)),
         schedule: Some(selected("inventory.ram_mib >= 32 * 1024")),
+        ..v1::CreateStudyRequest::default()
     };
     let study = server.studies.create_study(request).await.unwrap().into_inner().study.unwrap();
     assert_eq!((study.connected_workers, study.selected_workers), (2, 1));
@@ -229,6 +232,7 @@ async fn a_selector_of_facts_that_there_are_not_is_refused_with_those_that_there
             name: "s".to_owned(),
             config: Some(model_config(9, false)),
             schedule: Some(selected(selector)),
+            ..v1::CreateStudyRequest::default()
         };
         let refused = server.studies.create_study(request).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::InvalidArgument);

@@ -50,7 +50,7 @@ async fn create(store: &Store, name: &str) {
         benchmark: None,
     };
     let (request_id, schedule) = (name.to_owned(), fleetune_core::Schedule::default());
-    let new = NewStudy { name: name.to_owned(), request_id, state: StudyState::Active, config, schedule };
+    let new = NewStudy { name: name.to_owned(), request_id, state: StudyState::Active, config, schedule, family: None };
     store.create_study(new, store.now()).await.unwrap();
 }
 

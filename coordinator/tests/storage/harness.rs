@@ -146,6 +146,7 @@ pub fn new_study(name: &str, state: StudyState) -> NewStudy {
         state,
         config: config(),
         schedule: Schedule::default(),
+        family: None,
     }
 }
 

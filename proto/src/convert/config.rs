@@ -1,6 +1,6 @@
 //! The configuration of a study.
 
-use fleetune_core::schedule::Schedule;
+use fleetune_core::schedule::{Per, Schedule};
 use fleetune_core::study::{Benchmark, Budget, Pin, StudyConfig};
 use fleetune_core::workload::Workload;
 
@@ -79,6 +79,12 @@ pub fn schedule_to_wire(schedule: &Schedule) -> v1::Schedule {
         max_parallel: schedule.max_parallel,
         selector: schedule.selector.clone().unwrap_or_default(),
     }
+}
+
+/// What tells workers apart; nothing for an empty text.
+pub fn per(wire: &str) -> Result<Option<Per>, Invalid> {
+    let wrong = || Invalid::new("per", format!("is `device` or `label:NAME`, not `{wire}`"));
+    if wire.is_empty() { Ok(None) } else { Per::from_name(wire).map(Some).ok_or_else(wrong) }
 }
 
 /// Most tokens of a prompt or an answer, and most repetitions.

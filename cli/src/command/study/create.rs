@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fleetune_core::schedule::Per;
 use fleetune_core::study::{Budget, SamplerConfig, StudyConfig};
 use fleetune_core::{Params, Schedule, SearchSpace};
 use fleetune_proto::reason::Reason;
@@ -19,7 +20,7 @@ pub async fn create(client: &mut Client, args: &CreateArgs, config: &TuneConfig)
     let wanted = configuration(args, config)?;
     let name = &args.name;
     let schedule = args.schedule.applied_to(Schedule::default());
-    let study = match client.create(name, &request_id("create"), &wanted, &schedule).await {
+    let study = match client.create(name, &request_id("create"), &wanted, &schedule, args.per.as_ref()).await {
         Err(error) if error.reason == Some(Reason::StudyExists) && args.skip_if_exists => {
             is_same(client, args, &wanted).await?
         }
@@ -126,6 +127,11 @@ async fn is_same(client: &mut Client, args: &CreateArgs, wanted: &StudyConfig) -
         }
         _ => format!("choose another name, or forget it with `fleetune study delete {}`", quoted(name)),
     };
+    let per = args.per.as_ref().map(Per::name);
+    if study.per != per {
+        let said = |per: &Option<String>| per.clone().unwrap_or_else(|| "nothing".to_owned());
+        found.push(format!("it tells workers apart by {}, not by {}", said(&study.per), said(&per)));
+    }
     if old != new {
         found.push(format!("its budget is {old}, not {new}"));
     }

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::config::TuneConfig;
 use crate::error::{CliError, CliResult, Exit};
 use crate::render;
-use crate::view::{BestView, StudyView, TrialView};
+use crate::view::{BestView, FamilyBestView, StudyView, TrialView};
 
 /// Runs a verb.
 pub async fn run(
@@ -34,7 +34,10 @@ pub async fn run(
         StudyVerb::Watch { name } => return watch::watch(client, &name, format).await,
         StudyVerb::List => render::print(format, &client.list().await?, |studies| render::studies(studies))?,
         StudyVerb::Show { name } => render::print(format, &client.show(&name).await?, render::study)?,
-        StudyVerb::Best { name, top } => render::print(format, &client.best(&name, top).await?, render::best)?,
+        StudyVerb::Best { name, top } => match best_of_each(&mut client, &name, top).await? {
+            Some(family) => render::print(format, &family, render::family_best)?,
+            None => render::print(format, &client.best(&name, top).await?, render::best)?,
+        },
         StudyVerb::Pause { name } => render::print(format, &client.pause(&name).await?, now)?,
         StudyVerb::Resume { name } => render::print(format, &client.resume(&name).await?, now)?,
         StudyVerb::Cancel { name } => render::print(format, &client.cancel(&name).await?, now)?,
@@ -75,6 +78,17 @@ pub async fn run(
         StudyVerb::Import(_) => unreachable!("it is run before there is a connection"),
     }
     Ok(Exit::Done)
+}
+
+/// The best of each child; none for a study that is no parent.
+async fn best_of_each(client: &mut Client, name: &str, top: u32) -> CliResult<Option<FamilyBestView>> {
+    let StudyView { name: study, per, class, children, .. } = client.show(name).await?;
+    let Some(per) = per.filter(|_| class.is_none()) else { return Ok(None) };
+    let mut classes = Vec::new();
+    for child in children {
+        classes.push(client.best(&child.name, top).await?);
+    }
+    Ok(Some(FamilyBestView { study, per, classes }))
 }
 
 fn now(study: &StudyView) -> String {

@@ -50,7 +50,7 @@ pub async fn open(
         study
     } else {
         let request_id = format!("tune-{:032x}", rand::random::<u128>());
-        match client.create(name, &request_id, &options.study(), &Schedule::default()).await {
+        match client.create(name, &request_id, &options.study(), &Schedule::default(), None).await {
             // The same search was started twice at the same moment: the faster one has made the study for both.
             Err(error) if error.reason == Some(Reason::StudyExists) => client.show(name).await?,
             created => return created,

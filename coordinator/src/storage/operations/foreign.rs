@@ -129,6 +129,9 @@ pub(super) async fn add(
     known: &mut Known,
     now: Timestamp,
 ) -> Result<TrialRecord, StoreError> {
+    if head.is_parent {
+        return Err(StoreError::IsParent(head.name.clone()));
+    }
     let study = head.id;
     let mut unknown = Vec::new();
     for (name, param) in &new.params {

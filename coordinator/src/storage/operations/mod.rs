@@ -6,6 +6,7 @@
 mod access;
 mod advance;
 mod attribute;
+mod child;
 mod claim;
 mod common;
 mod comparison;
@@ -30,6 +31,7 @@ use super::rows::Rows;
 pub(super) use access::{CreateToken, NoteUses, RevokeToken, TrimAudit};
 pub(super) use advance::AdvanceStudy;
 pub(super) use attribute::SetAttribute;
+pub(super) use child::CreateChild;
 pub(super) use claim::{Claim, claimed_by};
 pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};
 pub(super) use foreign::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetStep};

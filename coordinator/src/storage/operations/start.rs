@@ -41,6 +41,9 @@ impl Operation for Enqueue {
             rows.add_steps(&mut trials).await?;
             return Ok(trials);
         }
+        if head.is_parent {
+            return Err(StoreError::IsParent(head.name));
+        }
         if head.state.is_ended() {
             return Err(wrong_state(&head, "take queue entries"));
         }
@@ -140,6 +143,9 @@ pub(super) async fn start_trials(
     secrets: &[Vec<u64>],
     now: Timestamp,
 ) -> Result<Vec<Vec<Started>>, StoreError> {
+    if head.is_parent {
+        return Err(StoreError::IsParent(head.name.clone()));
+    }
     let for_workers = |start: &&&StartTrials| start.lease.as_ref().is_some_and(|(holder, _)| !holder.is_client());
     let for_workers: usize = starts.iter().filter(for_workers).map(|start| start.entries.len()).sum();
     if let Some(max_parallel) = head.max_parallel

@@ -9,14 +9,15 @@ use sqlx::{query, query_as, query_scalar};
 use super::{SqliteRows, database};
 use crate::storage::error::StoreError;
 use crate::storage::raw::{RawHead, RawStudy, attribute, kind_name, to_json};
-use crate::storage::record::{AttributeKind, NewStudy, StudyRecord};
+use crate::storage::record::{AttributeKind, Family, NewStudy, StudyRecord};
 use crate::storage::rows::{StudyHead, StudyRows};
 
 macro_rules! select_study {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, state, reason, config, pin, description, revision, config_revision, next_number, ",
-            "next_turn, created_at, priority, max_parallel, served_at, selector FROM study ",
+            "next_turn, created_at, priority, max_parallel, served_at, selector, ",
+            "per, parent_id, class FROM study ",
             $rest
         )
     };
@@ -53,10 +54,16 @@ impl StudyRows for SqliteRows {
         studies.into_iter().map(RawStudy::record).collect()
     }
 
+    async fn children(&mut self, parent: StudyId) -> Result<Vec<StudyRecord>, StoreError> {
+        let studies = query_as::<_, RawStudy>(select_study!("WHERE parent_id = ?1 ORDER BY id")).bind(parent.0);
+        let studies = studies.fetch_all(&mut *self.tx).await.map_err(database)?;
+        studies.into_iter().map(RawStudy::record).collect()
+    }
+
     async fn head_for_update(&mut self, id: StudyId) -> Result<Option<StudyHead>, StoreError> {
         // The transaction has the lock of the whole file.
         let head = query_as::<_, RawHead>(
-            "SELECT id, name, state, revision, next_number, next_turn, max_parallel, served_at FROM study WHERE id = ?1",
+            "SELECT id, name, state, revision, next_number, next_turn, max_parallel, served_at, per, parent_id FROM study WHERE id = ?1",
         );
         let head = head.bind(id.0).fetch_optional(&mut *self.tx).await.map_err(database)?;
         head.map(RawHead::head).transpose()
@@ -66,13 +73,17 @@ impl StudyRows for SqliteRows {
         self.dirty = true;
         let insert = query_scalar(
             "INSERT INTO study (name, request_id, state, reason, config, revision, config_revision, next_number, \
-             next_turn, created_at, priority, max_parallel, selector) VALUES (?1, ?2, ?3, '', ?4, 1, 1, 0, 0, ?5, ?6, ?7, ?8) \
+             next_turn, created_at, priority, max_parallel, selector, per, \
+             parent_id, class) VALUES (?1, ?2, ?3, '', ?4, 1, 1, 0, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
              RETURNING id",
         );
         let insert = insert.bind(&new.name).bind(&new.request_id).bind(new.state.as_str());
         let insert = insert.bind(to_json("study configuration", &new.config)?).bind(now.0);
         let insert = insert.bind(i64::from(new.schedule.priority)).bind(new.schedule.max_parallel.map(i64::from));
-        let insert = insert.bind(&new.schedule.selector);
+        let family = new.family.as_ref();
+        let insert = insert.bind(&new.schedule.selector).bind(family.map(|family| family.per().name()));
+        let insert = insert.bind(family.and_then(Family::parent).map(|parent| parent.0));
+        let insert = insert.bind(family.and_then(Family::class));
         insert.fetch_one(&mut *self.tx).await.map(StudyId).map_err(database)
     }
 
