@@ -21,6 +21,9 @@ const PAGE: u32 = 1_000;
 /// Most trials that are kept track of, and most that are known to be held.
 const MAX_TRIALS: usize = 200_000;
 
+/// Connections that are known to hold one trial, at most.
+const LINES: usize = 4;
+
 /// Looks in a period, and how far apart they are at most and at least.
 const LOOKS: u32 = 10;
 const LOOK_AT_MOST: Duration = Duration::from_secs(15);
@@ -39,19 +42,50 @@ impl Line {
     fn is_open(&self) -> bool {
         self.0.strong_count() > 0
     }
+
+    fn is(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
 }
 
-/// Which trials clients of this process hold, and over which connection they wrote last.
+/// Which trials clients of this process hold, and over which connections they wrote last.
 #[derive(Default)]
 pub(super) struct Holders(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    lines: HashMap<TrialId, (Line, u64)>,
+    lines: HashMap<TrialId, Held>,
     /// Counts the looks, so that what is noted during one is not taken for gone.
     look: u64,
     /// Whether a line could not be noted: its trial would look like one without.
     is_overfull: bool,
+}
+
+/// Who holds a trial.
+#[derive(Default)]
+struct Held {
+    /// The connections over which it was written to last, the newest at the end: a second one takes it from nobody.
+    lines: Vec<Line>,
+    /// The look during or after which it was noted.
+    look: u64,
+}
+
+impl Held {
+    fn is_open(&self) -> bool {
+        self.lines.iter().any(Line::is_open)
+    }
+
+    fn note(&mut self, line: Line, look: u64) {
+        self.look = look;
+        if self.lines.last().is_some_and(|last| last.is(&line)) {
+            return;
+        }
+        self.lines.retain(|known| known.is_open() && !known.is(&line));
+        if self.lines.len() >= LINES {
+            self.lines.remove(0);
+        }
+        self.lines.push(line);
+    }
 }
 
 impl Holders {
@@ -62,7 +96,7 @@ impl Holders {
     fn note(&self, trial: TrialId, line: Line) {
         let mut table = self.table();
         if table.lines.len() >= MAX_TRIALS && !table.lines.contains_key(&trial) {
-            table.lines.retain(|_, (line, _)| line.is_open());
+            table.lines.retain(|_, held| held.is_open());
             if table.lines.len() >= MAX_TRIALS {
                 if !table.is_overfull {
                     tracing::warn!(
@@ -75,7 +109,7 @@ impl Holders {
             }
         }
         let look = table.look;
-        table.lines.insert(trial, (line, look));
+        table.lines.entry(trial).or_default().note(line, look);
     }
 
     fn forget(&self, trial: TrialId) {
@@ -89,14 +123,14 @@ impl Holders {
 
     fn is_held(&self, trial: TrialId) -> bool {
         let table = self.table();
-        table.is_overfull || table.lines.get(&trial).is_some_and(|(line, _)| line.is_open())
+        table.is_overfull || table.lines.get(&trial).is_some_and(Held::is_open)
     }
 
     /// Forgets what was noted before the look and is not among `running`.
     fn keep(&self, running: &HashSet<TrialId>) {
         let mut table = self.table();
         let now = table.look;
-        table.lines.retain(|trial, (line, look)| line.is_open() && (*look >= now || running.contains(trial)));
+        table.lines.retain(|trial, held| held.is_open() && (held.look >= now || running.contains(trial)));
     }
 }
 
@@ -230,6 +264,21 @@ mod tests {
         holders.note(TRIAL, Line::new(&end));
         assert!(holders.is_held(TRIAL) && !holders.is_held(TrialId(2)));
         drop(end);
+        assert!(!holders.is_held(TRIAL));
+    }
+
+    #[test]
+    fn a_second_line_takes_a_trial_from_nobody() {
+        let (holders, first, second) = (Holders::default(), Arc::new(()), Arc::new(()));
+        holders.note(TRIAL, Line::new(&first));
+        holders.note(TRIAL, Line::new(&second));
+        drop(second);
+        assert!(holders.is_held(TRIAL));
+        for _ in 0..2 * LINES {
+            holders.note(TRIAL, Line::new(&Arc::new(())));
+        }
+        assert!(holders.is_held(TRIAL));
+        drop(first);
         assert!(!holders.is_held(TRIAL));
     }
 
