@@ -28,16 +28,15 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// The gate before the services. Cloning shares it.
 #[derive(Clone)]
 pub struct Gate {
-    guard: Option<Guard>,
+    guard: Option<Arc<Guard>>,
 }
 
 /// What a gate to the outside has.
-#[derive(Clone)]
 struct Guard {
     tokens: Tokens,
     limits: Limits,
     metrics: Metrics,
-    refusals: Arc<Mutex<Refusals>>,
+    refusals: Mutex<Refusals>,
 }
 
 /// What the log was told of refused calls.
@@ -50,7 +49,7 @@ struct Refusals {
 impl Gate {
     /// Asks for `tokens`, where there are any, holds callers to `limits`, and counts them.
     pub fn guarded(tokens: Tokens, limits: Limits, metrics: Metrics) -> Self {
-        Self { guard: Some(Guard { tokens, limits, metrics, refusals: Arc::default() }) }
+        Self { guard: Some(Arc::new(Guard { tokens, limits, metrics, refusals: Mutex::default() })) }
     }
 
     /// Asks for nothing: whoever has the storage may do everything.
