@@ -164,6 +164,9 @@ conformance! {
         a_study_gets_a_name_that_is_free
         marks_are_those_above_an_id_and_those_named
         a_queue_entry_goes_to_one_client
+        clients_of_several_processes_write_to_one_study
+        a_trial_with_many_steps_is_written_on
+        a_study_that_is_gone_takes_no_facts
         a_held_trial_may_go_back_into_the_queue
         an_incompatible_parameter_leaves_nothing
         ended_and_leased_trials_refuse_clients

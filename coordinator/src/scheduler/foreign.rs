@@ -2,8 +2,10 @@
 //!
 //! Such a study has no search space; its trials are seen by everybody else as any other.
 
+use std::sync::Arc;
+
 use fleetune_core::study::{Budget, PrunerConfig, SamplerConfig, StudyConfig};
-use fleetune_core::{Direction, Params, Schedule, StudyId, StudyState, TrialId, TrialNumber, TrialState};
+use fleetune_core::{Direction, Params, Schedule, SearchSpace, StudyId, StudyState, TrialId, TrialNumber, TrialState};
 use rand::TryRng as _;
 
 use super::engine::Engine;
@@ -132,6 +134,16 @@ impl Engine {
         Ok(self.store.marks(study, above, named).await?)
     }
 
+    /// What there is of the trial of a study with this id.
+    pub async fn mark(&self, study: StudyId, id: TrialId) -> Result<TrialMark> {
+        Ok(self.store.mark(study, id).await?)
+    }
+
+    /// Those of these trials of a study that need not be read.
+    pub fn remembered(&self, study: StudyId, ids: &[TrialId]) -> Vec<Arc<WholeTrial>> {
+        self.store.remembered(study, ids)
+    }
+
     /// The trials with these ids, as far as there are any, by id.
     pub async fn whole_trials(&self, ids: &[i64]) -> Result<Vec<WholeTrial>> {
         Ok(self.store.whole_trials(ids).await?)
@@ -160,9 +172,11 @@ impl Engine {
         first: TrialNumber,
         mut trials: Vec<NewTrial>,
     ) -> Result<TrialNumber> {
-        for trial in &mut trials {
-            if !trial.fixed.is_empty() {
-                trial.fixed = self.in_space(study, std::mem::take(&mut trial.fixed)).await?;
+        if trials.iter().any(|trial| !trial.fixed.is_empty())
+            && let Some(space) = self.store.study(study).await?.config.space
+        {
+            for trial in &mut trials {
+                trial.fixed = typed(&space, std::mem::take(&mut trial.fixed));
             }
         }
         let next = self.store.add_trials(study, first, trials, self.now()).await?;
@@ -254,8 +268,10 @@ impl Engine {
 
     /// Fixed parameters in the types of the study's space, where they are such as it has.
     async fn in_space(&self, study: StudyId, fixed: Params) -> Result<Params> {
-        let space = self.store.study(study).await?.config.space;
-        Ok(space.and_then(|space| space.check_fixed(&fixed).ok()).unwrap_or(fixed))
+        Ok(match self.store.study(study).await?.config.space {
+            Some(space) => typed(&space, fixed),
+            None => fixed,
+        })
     }
 
     /// Ends a search that is over; one without a budget never is.
@@ -266,6 +282,11 @@ impl Engine {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Fixed parameters in the types of `space`, where they are such as it has.
+fn typed(space: &SearchSpace, fixed: Params) -> Params {
+    space.check_fixed(&fixed).unwrap_or(fixed)
 }
 
 fn check_name(field: &str, name: &str) -> Result<()> {

@@ -1,11 +1,14 @@
 //! What a database is to the store: transactions, a clock, and word of what others change.
 
 use async_trait::async_trait;
-use fleetune_core::Timestamp;
+use fleetune_core::{Revision, StudyId, Timestamp, TrialId, TrialNumber};
 use tokio::sync::watch;
 
+use super::draft::Draft;
 use super::error::StoreError;
+use super::look::Look;
 use super::operations::Lane;
+use super::queue::Failed;
 use super::rows::Rows;
 
 /// What was heard of others' changes, counted.
@@ -36,6 +39,16 @@ pub(super) enum News {
     Work,
 }
 
+/// What became of a draft.
+pub(super) enum Written {
+    /// It was written; the ids of new trials.
+    All(Vec<(TrialNumber, TrialId)>),
+    /// The study is at another revision, or gone.
+    Behind,
+    /// It names a distribution that this process has not seen stored.
+    Unknown,
+}
+
 #[async_trait]
 pub(super) trait Engine: Send + Sync + 'static {
     /// A snapshot.
@@ -43,6 +56,14 @@ pub(super) trait Engine: Send + Sync + 'static {
 
     /// A transaction that may write.
     async fn write(&self) -> Result<Box<dyn Rows>, StoreError>;
+
+    /// What of `study` has changed after revision `after`; `None` when there is no such study.
+    async fn look(&self, study: StudyId, after: Revision) -> Result<Option<Look>, StoreError>;
+
+    /// Writes a draft in one statement. Back ends with one lane for everything have none.
+    async fn write_draft(&self, _: &Draft) -> Result<Written, Failed> {
+        Ok(Written::Unknown)
+    }
 
     /// The lane in which this back end runs what belongs into `lane`.
     fn lane(&self, lane: Lane) -> Lane;

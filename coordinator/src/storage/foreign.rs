@@ -11,7 +11,8 @@ use super::operations::{
     AddTrial, AddTrials, FailSilent, NameStudy, SetOwnAttribute, SetParameter, SetState, SetStep, ShowLife,
 };
 use super::record::{AttributeKind, Param, ParamSet, TrialRecord};
-use super::rows::TrialRow;
+use super::rows::{Rows, TrialRow};
+use super::shelf::Shelf;
 use super::store::Store;
 
 /// Key of the system attribute that tells Optuna's clients why a trial was failed for them: a text in JSON.
@@ -113,8 +114,6 @@ pub(super) trait ForeignRows {
     async fn trial_by_id(&mut self, id: TrialId) -> Result<Option<TrialRow>>;
     /// Those there are, by id.
     async fn trials_by_id(&mut self, ids: &[i64]) -> Result<Vec<TrialRecord>>;
-    /// Of the trials of `study` with ids above `above`, and of those named; by id.
-    async fn marks(&mut self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>>;
     /// Running trials above `above` without a lease that no request of ours started, by id.
     async fn held_trials(&mut self, above: TrialId, limit: u32) -> Result<Vec<HeldTrial>>;
     /// By id of the trial.
@@ -138,14 +137,41 @@ impl Store {
     }
 
     /// The trials of `study` with ids above `above`, and those of `named` that are the study's, by id. Costs as much as
-    /// there are.
+    /// there are, once those of the study are known.
     pub async fn marks(&self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>> {
-        let mut rows = self.read().await?;
-        let marks = rows.marks(study, above, named).await?;
-        if marks.is_empty() {
-            rows.study(study).await?.ok_or_else(|| StoreError::StudyNotFound(study.to_string()))?;
+        Ok(self.looked_at(study).await?.state().marks(above, named))
+    }
+
+    /// The trial of `study` with this id.
+    pub async fn mark(&self, study: StudyId, id: TrialId) -> Result<TrialMark> {
+        let looked_at = self.looked_at(study).await;
+        // A client knows the trial, not the study.
+        let missing = |error| match error {
+            StoreError::StudyNotFound(_) => StoreError::NoTrialOfId(id),
+            error => error,
+        };
+        looked_at.map_err(missing)?.state().find(id).ok_or(StoreError::NoTrialOfId(id))
+    }
+
+    async fn looked_at(&self, study: StudyId) -> Result<Arc<Shelf>> {
+        let shelves = self.queue.shelves();
+        let shelf = shelves.of(study);
+        match shelf.look(self.engine()).await {
+            Ok(()) => Ok(shelf),
+            Err(error) => {
+                if matches!(error, StoreError::StudyNotFound(_)) {
+                    shelves.forget(study);
+                }
+                Err(error)
+            }
         }
-        Ok(marks)
+    }
+
+    /// Those of the trials of `study` that memory has whole, as they are now.
+    pub fn remembered(&self, study: StudyId, ids: &[TrialId]) -> Vec<Arc<WholeTrial>> {
+        let Some(shelf) = self.queue.shelves().known(study) else { return Vec::new() };
+        let state = shelf.state();
+        ids.iter().filter_map(|&id| state.whole(id)).cloned().collect()
     }
 
     /// The trials with these ids, as far as there are any, by id.
@@ -153,15 +179,7 @@ impl Store {
         let mut whole = Vec::with_capacity(ids.len());
         for ids in ids.chunks(PAGE) {
             let mut rows = self.read().await?;
-            let mut trials = rows.trials_by_id(ids).await?;
-            rows.add_steps(&mut trials).await?;
-            let mut attributes = rows.attributes_of(ids).await?.into_iter().peekable();
-            for record in trials {
-                while attributes.next_if(|(id, _)| *id < record.id).is_some() {}
-                let own = std::iter::from_fn(|| attributes.next_if(|(id, _)| *id == record.id)).map(|(_, own)| own);
-                let attributes = own.collect();
-                whole.push(WholeTrial { record, attributes });
-            }
+            whole.append(&mut load_whole(&mut *rows, ids).await?);
         }
         Ok(whole)
     }
@@ -262,6 +280,24 @@ impl Store {
     ) -> Result<()> {
         self.run(SetOwnAttribute { study, id, attribute, meaning }).await
     }
+}
+
+/// The trials with these ids, as far as there are any, by id.
+pub(super) async fn load_whole(rows: &mut dyn Rows, ids: &[i64]) -> Result<Vec<WholeTrial>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut whole = Vec::with_capacity(ids.len());
+    let mut trials = rows.trials_by_id(ids).await?;
+    rows.add_steps(&mut trials).await?;
+    let mut attributes = rows.attributes_of(ids).await?.into_iter().peekable();
+    for record in trials {
+        while attributes.next_if(|(id, _)| *id < record.id).is_some() {}
+        let own = std::iter::from_fn(|| attributes.next_if(|(id, _)| *id == record.id)).map(|(_, own)| own);
+        let attributes = own.collect();
+        whole.push(WholeTrial { record, attributes });
+    }
+    Ok(whole)
 }
 
 /// What the attributes of a trial say of constraints, in Optuna's two forms: a list under `constraints`, then a number

@@ -66,7 +66,9 @@ impl Store {
 
     /// Removes a study with everything in it, its children too. Succeeds when there is none.
     pub async fn delete_study(&self, study: StudyId) -> Result<(), StoreError> {
-        self.run(DeleteStudy { study }).await
+        self.run(DeleteStudy { study }).await?;
+        self.queue.shelves().forget(study);
+        Ok(())
     }
 
     /// Ends `Preparing` by the result of the describe job that `token` leases.

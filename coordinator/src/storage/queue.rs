@@ -1,21 +1,26 @@
 //! Group commit: mutations that wait in a lane share one transaction; each caller is answered after its commit.
 //!
 //! A transaction that the database fails is rolled back and its mutations are tried one by one, so that one that
-//! cannot succeed takes no other with it.
+//! cannot succeed takes no other with it. What clients write that sample themselves is decided on memory where it can
+//! be, and needs no transaction of several statements: `facts`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use fleetune_core::{TrialId, TrialNumber};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use super::draft::Drafting;
 use super::engine::{Engine, News};
 use super::error::StoreError;
+use super::facts;
 use super::operations::{Lane, Operation};
 use super::rows::Rows;
+use super::shelf::Shelves;
 use super::statistics::{Statistics, Waiting};
 
 /// Mutations that may wait in one lane; whoever comes later waits before the lane.
@@ -32,6 +37,7 @@ type Lanes = Arc<Mutex<HashMap<Lane, mpsc::Sender<Box<dyn Work>>>>>;
 /// The lanes of a store. They finish what waits and end when it is dropped.
 pub(super) struct Queue {
     engine: Arc<dyn Engine>,
+    shelves: Arc<Shelves>,
     lanes: Lanes,
     tasks: TaskTracker,
     statistics: Statistics,
@@ -39,7 +45,18 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, lanes: Lanes::default(), tasks: TaskTracker::new(), statistics: Statistics::new() }
+        Self {
+            engine,
+            shelves: Arc::default(),
+            lanes: Lanes::default(),
+            tasks: TaskTracker::new(),
+            statistics: Statistics::new(),
+        }
+    }
+
+    /// What memory has of studies.
+    pub fn shelves(&self) -> &Shelves {
+        &self.shelves
     }
 
     /// What was counted so far.
@@ -73,8 +90,13 @@ impl Queue {
             Entry::Occupied(sender) if !sender.get().is_closed() => sender.get().clone(),
             entry => {
                 let (sender, receiver) = mpsc::channel(WAITING);
-                let (engine, lanes) = (Arc::clone(&self.engine), Arc::clone(&self.lanes));
-                self.tasks.spawn(serve(lane, receiver, engine, lanes, self.statistics.clone()));
+                let writer = Writer {
+                    lane,
+                    engine: Arc::clone(&self.engine),
+                    shelves: Arc::clone(&self.shelves),
+                    statistics: self.statistics.clone(),
+                };
+                self.tasks.spawn(serve(writer, receiver, Arc::clone(&self.lanes)));
                 entry.insert_entry(sender.clone());
                 sender
             }
@@ -90,7 +112,16 @@ impl Drop for Queue {
 
 /// An operation of whatever kind that waits for its answer.
 #[async_trait]
-trait Work: Send {
+pub(super) trait Work: Send {
+    /// Whether it can be decided on memory.
+    fn is_fact(&self) -> bool;
+
+    /// Decides it on memory and keeps the outcome, unless memory lacks something.
+    fn draft(&mut self, drafting: &mut Drafting<'_>);
+
+    /// Takes note of the ids that new trials got.
+    fn numbered(&mut self, ids: &BTreeMap<TrialNumber, TrialId>);
+
     /// Applies it; keeps the outcome. Says who may wait for what was written; an error when the transaction cannot go
     /// on.
     async fn apply(&mut self, rows: &mut dyn Rows) -> Result<News, StoreError>;
@@ -107,6 +138,20 @@ struct Pending<O: Operation> {
 
 #[async_trait]
 impl<O: Operation> Work for Pending<O> {
+    fn is_fact(&self) -> bool {
+        self.operation.is_fact()
+    }
+
+    fn draft(&mut self, drafting: &mut Drafting<'_>) {
+        self.outcome = self.operation.draft(drafting);
+    }
+
+    fn numbered(&mut self, ids: &BTreeMap<TrialNumber, TrialId>) {
+        if let Some(Ok(output)) = &mut self.outcome {
+            O::numbered(output, ids);
+        }
+    }
+
     async fn apply(&mut self, rows: &mut dyn Rows) -> Result<News, StoreError> {
         rows.take_dirty();
         let outcome = self.operation.apply(rows).await;
@@ -131,23 +176,25 @@ fn is_failure(error: &StoreError) -> bool {
     matches!(error, StoreError::Database(_) | StoreError::Busy(_) | StoreError::Full(_) | StoreError::Corrupt { .. })
 }
 
-async fn serve(
+/// What writes for a lane.
+struct Writer {
     lane: Lane,
-    mut receiver: mpsc::Receiver<Box<dyn Work>>,
     engine: Arc<dyn Engine>,
-    lanes: Lanes,
+    shelves: Arc<Shelves>,
     statistics: Statistics,
-) {
+}
+
+async fn serve(writer: Writer, mut receiver: mpsc::Receiver<Box<dyn Work>>, lanes: Lanes) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         match tokio::time::timeout(IDLE, receiver.recv_many(&mut batch, BATCH)).await {
             Ok(0) => return,
-            Ok(_) => commit_all(&*engine, &mut batch, &statistics).await,
+            Ok(_) => writer.commit_all(&mut batch).await,
             Err(_idle) => {
                 // Under the lock nobody gets a new sender; one who has an old one gets the work back.
                 let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
                 if !receiver.is_closed() {
-                    lanes.remove(&lane);
+                    lanes.remove(&writer.lane);
                 }
                 receiver.close();
             }
@@ -155,23 +202,40 @@ async fn serve(
     }
 }
 
-async fn commit_all(engine: &dyn Engine, batch: &mut Vec<Box<dyn Work>>, statistics: &Statistics) {
-    let (begun, mutations) = (Instant::now(), batch.len());
-    let committed = commit(engine, batch).await;
-    match &committed {
-        Ok(()) => statistics.committed(mutations, begun.elapsed()),
-        Err(_) => statistics.failed(),
-    }
-    match committed {
-        Ok(()) => batch.drain(..).for_each(|work| work.answer(None)),
-        // Whether it was committed is unknown. Everything may be repeated by its caller, but not by us: a caller that
-        // was told of a failure decides itself.
-        Err(Failed::Commit(error)) => batch.drain(..).for_each(|work| work.answer(Some(error.clone()))),
-        Err(Failed::Before(_)) => {
-            for work in batch.drain(..) {
-                commit_one(engine, work).await;
+impl Writer {
+    async fn commit_all(&self, batch: &mut Vec<Box<dyn Work>>) {
+        let (begun, mutations) = (Instant::now(), batch.len());
+        let committed = self.commit(batch).await;
+        match &committed {
+            Ok(()) => self.statistics.committed(mutations, begun.elapsed()),
+            Err(_) => self.statistics.failed(),
+        }
+        match committed {
+            Ok(()) => batch.drain(..).for_each(|work| work.answer(None)),
+            // Whether it was committed is unknown. Everything may be repeated by its caller, but not by us: a caller
+            // that was told of a failure decides itself.
+            Err(Failed::Commit(error)) => batch.drain(..).for_each(|work| work.answer(Some(error.clone()))),
+            Err(Failed::Before(_)) => {
+                for work in batch.drain(..) {
+                    commit_one(&*self.engine, work).await;
+                }
             }
         }
+    }
+
+    async fn commit(&self, batch: &mut [Box<dyn Work>]) -> Result<(), Failed> {
+        let Lane::Study(study) = self.lane else { return commit(&*self.engine, batch).await };
+        if batch.iter().all(|work| work.is_fact()) {
+            let shelf = self.shelves.of(study);
+            if facts::write(&*self.engine, &shelf, batch).await? {
+                return Ok(());
+            }
+        }
+        let committed = commit(&*self.engine, batch).await;
+        if let Some(shelf) = self.shelves.known(study) {
+            shelf.was_passed();
+        }
+        committed
     }
 }
 
@@ -193,7 +257,7 @@ async fn commit_one(engine: &dyn Engine, work: Box<dyn Work>) {
 }
 
 /// Why a transaction failed, and whether it can have been committed all the same.
-enum Failed {
+pub(super) enum Failed {
     Before(StoreError),
     Commit(StoreError),
 }

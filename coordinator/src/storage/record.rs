@@ -481,7 +481,7 @@ pub enum AttributeOwner {
 }
 
 /// Who writes an attribute. Optuna's two kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttributeKind {
     /// People and their programs.
     User,

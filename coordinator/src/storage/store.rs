@@ -100,6 +100,10 @@ impl Store {
         super::sqlite::migrations_known()
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
     pub(super) async fn read(&self) -> Result<Box<dyn Rows>, StoreError> {
         self.engine.read().await
     }

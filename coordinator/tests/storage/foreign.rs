@@ -1,9 +1,10 @@
 //! What clients write that sample themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fleetune_coordinator::storage::{
-    AttributeKind, FAIL_REASON, HeldTrial, Meaning, NewTrial, Param, StoreError, WholeTrial,
+    AttributeKind, FAIL_REASON, HeldTrial, Meaning, NewTrial, Param, Store, StoreError, WholeTrial,
 };
 use fleetune_core::{Distribution, FailKind, Params, StudyId, TrialId, TrialNumber, TrialState};
 
@@ -289,4 +290,105 @@ pub async fn a_silent_trial_is_failed_unless_it_was_written_to(db: Db) {
     db.store.delete_study(study.id).await.unwrap();
     assert_eq!(fail(HeldTrial { revision, ..held[1] }).await.unwrap(), None);
     db.store.show_life(study.id, vec![other]).await.unwrap();
+}
+
+/// What a client does with trials of one study over one store; how many there were.
+async fn drive(store: Store, study: StudyId, name: &str) -> usize {
+    const TRIALS: usize = 12;
+    for index in 0..TRIALS as i64 {
+        let id = store.add_trial(study, NewTrial::running(at(index)), at(index)).await.unwrap().id;
+        let x = Param { distribution: unit(), internal: index as f64 / 16.0 };
+        store.set_parameter(study, id, "x".to_owned(), x).await.unwrap();
+        // One that every client has narrowed for itself.
+        let own = unit().to_optuna_json().replace("1.0", &format!("{}.5", index + name.len() as i64));
+        store.set_parameter(study, id, "y".to_owned(), param(0.25, &own)).await.unwrap();
+        for step in 0..3 {
+            store.set_step(study, id, step % 2, f64::from(step)).await.unwrap();
+        }
+        store.set_own_attribute(study, id, system("constraints:a", "1.5"), Meaning::Constraints).await.unwrap();
+        for value in ["\"first\"", "\"second\""] {
+            let note = (AttributeKind::User, "note".to_owned(), value.to_owned());
+            store.set_own_attribute(study, id, note, Meaning::None).await.unwrap();
+        }
+        let mark = store.mark(study, id).await.unwrap();
+        let kept = store.remembered(study, &[id]);
+        let stored = store.whole_trials(&[id.0]).await.unwrap().remove(0);
+        assert_eq!((mark.revision, mark.ended), (stored.record.revision, false));
+        for kept in kept {
+            let sorted = |whole: &WholeTrial| {
+                let mut attributes = whole.attributes.clone();
+                attributes.sort();
+                attributes
+            };
+            assert_eq!((&kept.record, sorted(&kept)), (&stored.record, sorted(&stored)));
+        }
+        if index % 4 == 3 {
+            // It goes back into the queue, and somebody gets it.
+            assert!(store.set_state(study, id, TrialState::Waiting, vec![], at(30)).await.unwrap().0);
+            assert!(store.set_state(study, id, TrialState::Running, vec![], at(31)).await.unwrap().0);
+            assert!(!store.set_state(study, id, TrialState::Running, vec![], at(32)).await.unwrap().0);
+        }
+        assert!(store.set_state(study, id, TrialState::Complete, vec![index as f64], at(40)).await.unwrap().0);
+        let late = store.set_step(study, id, 9, 0.0).await;
+        assert!(matches!(late, Err(StoreError::WrongTrialState { .. })), "{late:?}");
+    }
+    TRIALS
+}
+
+pub async fn clients_of_several_processes_write_to_one_study(db: Db) {
+    let study = db.study("a").await.id;
+    let mut clients = tokio::task::JoinSet::new();
+    for (store, name) in [(db.store.clone(), "a"), (db.store.clone(), "ab"), (db.second().await, "abc")] {
+        clients.spawn(drive(store, study, name));
+    }
+    let count: usize = clients.join_all().await.into_iter().sum();
+    let marks = db.store.marks(study, TrialId(0), &[]).await.unwrap();
+    let ids: Vec<i64> = marks.iter().map(|mark| mark.id.0).collect();
+    let whole = db.store.whole_trials(&ids).await.unwrap();
+    assert_eq!(
+        whole.iter().map(|trial| trial.record.number.0).collect::<Vec<_>>(),
+        (0..count as i64).collect::<Vec<_>>()
+    );
+    for (mark, WholeTrial { record, attributes }) in marks.iter().zip(&whole) {
+        assert_eq!((mark.revision, mark.ended), (record.revision, true));
+        assert_eq!(record.params.keys().collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!((record.steps.as_slice(), record.constraints.as_slice()), (&[(0, 2.0), (1, 1.0)][..], &[1.5][..]));
+        assert_eq!(attributes.len(), 2);
+        assert!(attributes.contains(&(AttributeKind::User, "note".to_owned(), "\"second\"".to_owned())));
+    }
+    let revisions: BTreeSet<_> = whole.iter().map(|trial| trial.record.revision).collect();
+    let turns: BTreeSet<_> = whole.iter().map(|trial| trial.record.turn.unwrap()).collect();
+    assert_eq!((revisions.len(), turns.len()), (count, count));
+    assert!(db.store.study(study).await.unwrap().revision >= *revisions.last().unwrap());
+    let odd = param(0.0, &categorical("[1]"));
+    let id = running(&db, study, 50).await;
+    let refused = db.store.set_parameter(study, id, "x".to_owned(), odd).await;
+    assert!(matches!(refused, Err(StoreError::Incompatible { .. })), "{refused:?}");
+}
+
+pub async fn a_trial_with_many_steps_is_written_on(db: Db) {
+    let study = db.study("a").await.id;
+    let mut new = NewTrial::running(at(0));
+    new.steps = (0..5_000).map(|step| (step, 1.0)).collect();
+    let id = db.store.add_trial(study, new, at(0)).await.unwrap().id;
+    for (step, value) in [(5_000, 2.0), (0, 3.0)] {
+        db.store.set_step(study, id, step, value).await.unwrap();
+    }
+    db.store.set_parameter(study, id, "x".to_owned(), Param { distribution: unit(), internal: 0.5 }).await.unwrap();
+    assert!(db.store.set_state(study, id, TrialState::Complete, vec![1.0], at(3)).await.unwrap().0);
+    let stored = whole(&db, id).await.record;
+    assert_eq!((stored.steps.len(), stored.steps[0].1, stored.steps[5_000].1), (5_001, 3.0, 2.0));
+    assert_eq!(db.store.mark(study, id).await.unwrap().revision, stored.revision);
+}
+
+pub async fn a_study_that_is_gone_takes_no_facts(db: Db) {
+    let study = db.study("a").await.id;
+    let id = running(&db, study, 0).await;
+    db.store.mark(study, id).await.unwrap();
+    db.second().await.delete_study(study).await.unwrap();
+    let added = db.store.add_trial(study, NewTrial::running(at(1)), at(1)).await;
+    assert!(matches!(added, Err(StoreError::StudyNotFound(_))), "{added:?}");
+    let ended = db.store.set_state(study, id, TrialState::Fail, vec![], at(1)).await;
+    assert!(matches!(ended, Err(StoreError::NoTrialOfId(gone)) if gone == id), "{ended:?}");
+    assert!(matches!(db.store.mark(study, id).await, Err(StoreError::NoTrialOfId(gone)) if gone == id));
 }

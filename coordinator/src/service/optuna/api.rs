@@ -24,6 +24,7 @@ const MAX_PLACES: usize = 200_000;
 pub struct OptunaApi {
     engine: Engine,
     cache: Cache,
+    distributions: decode::Distributions,
     /// The study of each trial that was heard of. It never changes.
     places: Mutex<HashMap<TrialId, StudyId>>,
 }
@@ -33,7 +34,12 @@ type Answer<T> = Result<Response<T>, Status>;
 impl OptunaApi {
     /// Over `engine`.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, cache: Cache::default(), places: Mutex::default() }
+        Self {
+            engine,
+            cache: Cache::default(),
+            distributions: decode::Distributions::default(),
+            places: Mutex::default(),
+        }
     }
 
     async fn study_of(&self, id: TrialId) -> Result<StudyId, Status> {
@@ -55,26 +61,31 @@ impl OptunaApi {
     }
 
     /// The trials, encoded; those that are gone meanwhile are left out.
-    async fn encoded(&self, marks: &[TrialMark]) -> Result<Vec<Bytes>, Status> {
-        let mut trials = self.cache.get(marks.iter().map(|mark| (mark.id, mark.revision)));
-        let missing = marks.iter().zip(&trials).filter(|(_, known)| known.is_none()).map(|(mark, _)| mark.id.0);
-        let missing: Vec<i64> = missing.collect();
+    async fn encoded(&self, study: StudyId, marks: &[TrialMark]) -> Result<Vec<Bytes>, Status> {
+        let mut trials = self.cache.get(marks);
+        let missing = |trials: &[Option<Bytes>]| -> Vec<TrialId> {
+            marks.iter().zip(trials).filter(|(_, known)| known.is_none()).map(|(mark, _)| mark.id).collect()
+        };
+        let fill = |trials: &mut [Option<Bytes>], whole: &WholeTrial| {
+            if let Ok(index) = marks.binary_search_by_key(&whole.record.id, |mark| mark.id) {
+                trials[index] = Some(self.encode(whole));
+            }
+        };
+        for whole in self.engine.remembered(study, &missing(&trials)) {
+            fill(&mut trials, &whole);
+        }
+        let missing: Vec<i64> = missing(&trials).into_iter().map(|id| id.0).collect();
         if !missing.is_empty() {
             for whole in self.engine.whole_trials(&missing).await.map_err(refused)? {
-                if let Ok(index) = marks.binary_search_by_key(&whole.record.id, |mark| mark.id) {
-                    trials[index] = Some(self.encode(whole));
-                }
+                fill(&mut trials, &whole);
             }
         }
         Ok(trials.into_iter().flatten().collect())
     }
 
-    fn encode(&self, whole: WholeTrial) -> Bytes {
-        let (id, revision, state) = (whole.record.id, whole.record.revision, whole.record.state);
+    fn encode(&self, whole: &WholeTrial) -> Bytes {
         let bytes = encode::trial(whole, self.engine.options().optuna_times);
-        if state.is_ended() {
-            self.cache.put(id, revision, bytes.clone());
-        }
+        self.cache.put(&whole.record, bytes.clone());
         bytes
     }
 
@@ -198,7 +209,7 @@ impl StorageService for OptunaApi {
 
     async fn get_all_studies(&self, _: Request<wire::GetAllStudiesRequest>) -> Answer<wire::GetAllStudiesReply> {
         let studies = self.engine.studies_with_attributes().await.map_err(refused)?;
-        let studies = studies.into_iter().map(|(record, attributes)| encode::study(&record, attributes)).collect();
+        let studies = studies.into_iter().map(|(record, attributes)| encode::study(&record, &attributes)).collect();
         Ok(Response::new(wire::GetAllStudiesReply { studies }))
     }
 
@@ -233,7 +244,8 @@ impl StorageService for OptunaApi {
         let id = TrialId(request.trial_id);
         let study = self.study_of(id).await?;
         let name = request.param_name;
-        let param = decode::param(&name, request.param_value_internal, &request.distribution).map_err(invalid)?;
+        let distribution = self.distributions.read(&name, &request.distribution).map_err(invalid)?;
+        let param = decode::param(&name, request.param_value_internal, distribution).map_err(invalid)?;
         self.engine.set_parameter(study, id, name, param).await.map_err(refused)?;
         self.engine.note_holder(id, line);
         Ok(Response::new(wire::SetTrialParameterReply {}))
@@ -304,16 +316,18 @@ impl StorageService for OptunaApi {
 
     async fn get_trial(&self, request: Request<wire::GetTrialRequest>) -> Answer<encoded::Reply> {
         let id = TrialId(request.into_inner().trial_id);
-        let whole = self.engine.whole_trials(&[id.0]).await.map_err(refused)?.pop();
-        let whole = whole.ok_or_else(|| refused(StoreError::NoTrialOfId(id).into()))?;
-        Ok(Response::new(encoded::Reply { trial: self.encode(whole) }))
+        let study = self.study_of(id).await?;
+        let mark = self.engine.mark(study, id).await.map_err(refused)?;
+        let trial = self.encoded(study, &[mark]).await?.pop();
+        let trial = trial.ok_or_else(|| refused(StoreError::NoTrialOfId(id).into()))?;
+        Ok(Response::new(encoded::Reply { trial }))
     }
 
     async fn get_trials(&self, request: Request<wire::GetTrialsRequest>) -> Answer<encoded::Replies> {
         let request = request.into_inner();
         let (study, above) = (StudyId(request.study_id), TrialId(request.trial_id_greater_than));
         let marks = self.engine.marks(study, above, &request.included_trial_ids).await.map_err(refused)?;
-        Ok(Response::new(encoded::Replies { trials: self.encoded(&marks).await? }))
+        Ok(Response::new(encoded::Replies { trials: self.encoded(study, &marks).await? }))
     }
 }
 

@@ -1,8 +1,8 @@
 //! From what clients send to what is stored. What means nothing is refused here, before anything is written: another
 //! client could not read the study any more.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fleetune_core::distribution::python::{self, Odd};
 use fleetune_core::{Direction, Distribution, Params, TrialState, Value};
@@ -40,12 +40,43 @@ pub fn step(step: i64) -> Result<u32> {
     u32::try_from(step).map_err(|_| Invalid::new("step", format!("{step} is outside 0 to {}", u32::MAX)))
 }
 
+/// Texts of distributions that are remembered, at most, and the longest of them.
+const DISTRIBUTIONS: usize = 4_096;
+const LONGEST: usize = 4_096;
+
+/// Distributions by the texts that clients send, again and again.
+#[derive(Default)]
+pub struct Distributions(Mutex<HashMap<String, Arc<Distribution>>>);
+
+impl Distributions {
+    /// The distribution of parameter `name`.
+    pub fn read(&self, name: &str, text: &str) -> Result<Arc<Distribution>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let read = distribution(name, text)?;
+        if text.len() <= LONGEST {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= DISTRIBUTIONS {
+                known.clear();
+            }
+            known.insert(text.to_owned(), Arc::clone(&read));
+        }
+        Ok(read)
+    }
+}
+
+/// The distribution of parameter `name`.
+pub fn distribution(name: &str, text: &str) -> Result<Arc<Distribution>> {
+    let read = Distribution::from_optuna_json(text);
+    read.map(Arc::new).map_err(|error| Invalid::new(format!("distribution of `{name}`"), error))
+}
+
 /// A parameter.
-pub fn param(name: &str, internal: f64, distribution: &str) -> Result<Param> {
-    let distribution = Distribution::from_optuna_json(distribution)
-        .map_err(|error| Invalid::new(format!("distribution of `{name}`"), error))?;
+pub fn param(name: &str, internal: f64, distribution: Arc<Distribution>) -> Result<Param> {
     let bad = |why: String| Err(Invalid::new(format!("value of `{name}`"), why));
-    match &distribution {
+    match &*distribution {
         // Whatever the range: a client may have narrowed it.
         Distribution::Float(_) => {}
         Distribution::Int(_) if internal.is_finite() => {}
@@ -57,7 +88,7 @@ pub fn param(name: &str, internal: f64, distribution: &str) -> Result<Param> {
             }
         }
     }
-    Ok(Param { distribution: Arc::new(distribution), internal })
+    Ok(Param { distribution, internal })
 }
 
 /// An attribute.
@@ -91,7 +122,7 @@ pub fn template(trial: wire::Trial) -> Result<NewTrial> {
         let Some(text) = trial.distributions.get(&name) else {
             return Err(Invalid::new(format!("template_trial: parameter `{name}`"), "has no distribution"));
         };
-        let param = param(&name, internal, text)?;
+        let param = param(&name, internal, distribution(&name, text)?)?;
         params.insert(name, param);
     }
     if let Some(name) = trial.distributions.keys().find(|name| !params.contains_key(*name)) {

@@ -13,7 +13,7 @@ use crate::scheduler::OptunaTimes;
 use crate::storage::{Attribute, AttributeKind, StudyRecord, WholeTrial};
 
 /// A study.
-pub fn study(record: &StudyRecord, attributes: Vec<Attribute>) -> wire::Study {
+pub fn study(record: &StudyRecord, attributes: &[Attribute]) -> wire::Study {
     let (user_attributes, system_attributes) = by_kind(attributes);
     wire::Study {
         study_id: record.id.0,
@@ -34,7 +34,7 @@ pub fn directions(directions: &[Direction]) -> Vec<i32> {
 }
 
 /// A trial, encoded.
-pub fn trial(whole: WholeTrial, times: OptunaTimes) -> Bytes {
+pub fn trial(whole: &WholeTrial, times: OptunaTimes) -> Bytes {
     let WholeTrial { record, attributes } = whole;
     let (user_attributes, mut system_attributes) = by_kind(attributes);
     // What was not written by such a client is told in its words.
@@ -50,22 +50,22 @@ pub fn trial(whole: WholeTrial, times: OptunaTimes) -> Bytes {
     }
     let mut params = BTreeMap::new();
     let mut distributions = BTreeMap::new();
-    for (name, param) in record.params {
+    for (name, param) in &record.params {
         distributions.insert(name.clone(), param.distribution.to_optuna_json());
-        params.insert(name, param.internal);
+        params.insert(name.clone(), param.internal);
     }
     let encoded = wire::Trial {
         trial_id: record.id.0,
         number: record.number.0,
         state: state(record.state).into(),
-        values: record.values,
+        values: record.values.clone(),
         datetime_start: times::text(record.started_at, times),
         datetime_complete: times::text(record.ended_at, times),
         params,
         distributions,
         user_attributes,
         system_attributes,
-        intermediate_values: record.steps.into_iter().map(|(step, value)| (step.into(), value)).collect(),
+        intermediate_values: record.steps.iter().map(|&(step, value)| (step.into(), value)).collect(),
     };
     encoded.encode_to_vec().into()
 }
@@ -74,13 +74,13 @@ fn json_text(text: &str) -> String {
     serde_json::to_string(text).expect("a text always has a JSON text")
 }
 
-fn by_kind(attributes: Vec<Attribute>) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+fn by_kind(attributes: &[Attribute]) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut user = BTreeMap::new();
     let mut system = BTreeMap::new();
     for (kind, key, value) in attributes {
         match kind {
-            AttributeKind::User => user.insert(key, value),
-            AttributeKind::System => system.insert(key, value),
+            AttributeKind::User => user.insert(key.clone(), value.clone()),
+            AttributeKind::System => system.insert(key.clone(), value.clone()),
         };
     }
     (user, system)

@@ -76,7 +76,7 @@ impl TransferService for TransferApi {
                 return Ok(None);
             }
             let whole = engine.whole_trials(&ids).await.map_err(|error| status::engine(&error))?;
-            let trials = whole.into_iter().map(|whole| encode::trial(whole, OptunaTimes::Iso).into()).collect();
+            let trials = whole.into_iter().map(|whole| encode::trial(&whole, OptunaTimes::Iso).into()).collect();
             Ok(Some((v1::ExportTrialsResponse { trials }, (engine, marks))))
         });
         Ok(Response::new(Box::pin(pages)))

@@ -21,9 +21,12 @@ mod study;
 mod trial;
 mod worker;
 
-use async_trait::async_trait;
-use fleetune_core::StudyId;
+use std::collections::BTreeMap;
 
+use async_trait::async_trait;
+use fleetune_core::{StudyId, TrialId, TrialNumber};
+
+use super::draft::Drafting;
 use super::engine::News;
 use super::error::StoreError;
 use super::rows::Rows;
@@ -34,7 +37,7 @@ pub(super) use attribute::SetAttribute;
 pub(super) use child::CreateChild;
 pub(super) use claim::{Claim, claimed_by};
 pub(super) use comparison::{CreateComparison, FinishComparison, RecordRound};
-pub(super) use foreign::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetStep};
+pub(super) use foreign::{AddTrial, SetOwnAttribute, SetParameter, SetState, SetStep, known_as};
 pub(super) use import::{AddTrials, NameStudy};
 pub(super) use lease::{Release, RenewLeases};
 pub(super) use prepare::{FailPreparation, Prepare};
@@ -71,4 +74,17 @@ pub(in crate::storage) trait Operation: Send + Sync + 'static {
 
     /// Applies it within a transaction.
     async fn apply(&self, rows: &mut dyn Rows) -> Result<Self::Output, StoreError>;
+
+    /// Whether [`Self::draft`] may decide it.
+    fn is_fact(&self) -> bool {
+        false
+    }
+
+    /// Decides it as [`Self::apply`] would, on what memory has. `None`: that lacks something.
+    fn draft(&self, _: &mut Drafting<'_>) -> Option<Result<Self::Output, StoreError>> {
+        None
+    }
+
+    /// Fills in the ids of new trials.
+    fn numbered(_: &mut Self::Output, _: &BTreeMap<TrialNumber, TrialId>) {}
 }

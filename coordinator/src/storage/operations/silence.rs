@@ -16,11 +16,7 @@ use crate::storage::rows::{Rows, TrialRow};
 /// The trial, if it still runs without a lease. The row of its study is locked.
 async fn held(rows: &mut dyn Rows, study: StudyId, id: TrialId) -> Result<Option<TrialRow>, StoreError> {
     let trial = rows.trial_by_id(id).await?;
-    let is_held = |trial: &TrialRow| {
-        let record = &trial.record;
-        record.study == study && record.state == TrialState::Running && record.job.is_none()
-    };
-    Ok(trial.filter(is_held))
+    Ok(trial.filter(|trial| trial.record.study == study && trial.record.is_held()))
 }
 
 pub(in crate::storage) struct FailSilent {

@@ -4,9 +4,11 @@
 //! different studies run side by side.
 
 mod access;
+mod drafts;
 mod foreign;
 mod jobs;
 mod notify;
+mod stash;
 mod studies;
 mod trials;
 mod workers;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use fleetune_core::Timestamp;
+use fleetune_core::{Revision, StudyId, Timestamp};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres as Driver, Transaction};
@@ -24,15 +26,19 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
-use super::engine::{Engine, Heard, News};
+use super::draft::Draft;
+use super::engine::{Engine, Heard, News, Written};
 use super::error::StoreError;
+use super::look::Look;
 use super::operations::Lane;
+use super::queue::Failed;
 use super::rows::Rows;
 use notify::Word;
+use stash::Stash;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// Connections that write, and as many that read.
+/// Connections that write, as many that read, and as many for single statements.
 const CONNECTIONS: u32 = 8;
 /// How long a caller waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
@@ -43,6 +49,7 @@ const CLOCK: Duration = Duration::from_mins(1);
 pub(super) struct Postgres {
     writers: PgPool,
     readers: PgPool,
+    stash: Stash,
     cache: Arc<DistributionCache>,
     clock: Clock,
     word: Word,
@@ -71,9 +78,11 @@ impl Postgres {
             Err(error) => return Err(cannot(error.to_string())),
         }
         let word = Word::start(&options)?;
+        let stash = Stash::new(options.clone(), CONNECTIONS as usize);
         let readers = pool().connect_lazy_with(options);
         let (now, at) = server_time(&writers).await.map_err(|error| cannot(error.to_string()))?;
-        let store = Arc::new(Self { writers, readers, cache: Arc::default(), clock: Clock::measured(now, at), word });
+        let (cache, clock) = (Arc::default(), Clock::measured(now, at));
+        let store = Arc::new(Self { writers, readers, stash, cache, clock, word });
         let watched = Arc::downgrade(&store);
         tokio::spawn(async move {
             loop {
@@ -114,6 +123,18 @@ impl Engine for Postgres {
         Ok(self.rows(tx.map_err(database)?))
     }
 
+    async fn look(&self, study: StudyId, after: Revision) -> Result<Option<Look>, StoreError> {
+        self.stash.look(study, after).await.map_err(database)
+    }
+
+    async fn write_draft(&self, draft: &Draft) -> Result<Written, Failed> {
+        let distributions = Distributions::new(&self.cache);
+        let Some(params) = drafts::pack(draft, &distributions).map_err(Failed::Before)? else {
+            return Ok(Written::Unknown);
+        };
+        self.stash.write(draft, params).await
+    }
+
     fn lane(&self, lane: Lane) -> Lane {
         lane
     }
@@ -132,6 +153,7 @@ impl Engine for Postgres {
 
     async fn close(&self) {
         self.word.close().await;
+        self.stash.close().await;
         self.readers.close().await;
         self.writers.close().await;
     }

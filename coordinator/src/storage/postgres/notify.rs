@@ -9,8 +9,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use sqlx::query;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::stash::Stash;
 use crate::storage::engine::{Heard, News};
 use crate::storage::error::StoreError;
 use crate::storage::store::secret;
@@ -21,6 +23,8 @@ const CHANNEL: &str = "fleetune";
 const NO_WORK: &str = " trials";
 /// Between two words of one process: at most 50 a second, since Postgres hands them out one commit at a time.
 const SPACING: Duration = Duration::from_millis(20);
+/// The same where nobody's work hangs on the second one: each costs as much as a write.
+const NO_WORK_SPACING: Duration = Duration::from_millis(100);
 /// Between tries to listen again, at most.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long an end waits to tell of the last change.
@@ -31,7 +35,7 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// Tells others of changes, and hears of theirs. Ends when it is dropped.
 pub(super) struct Word {
     /// A connection of its own for each direction: inside the transaction of a change NOTIFY would serialise commits.
-    speaker: PgPool,
+    speaker: Arc<Stash>,
     listener: PgPool,
     shared: Arc<Shared>,
     _stop: DropGuard,
@@ -41,6 +45,7 @@ struct Shared {
     /// Tells its own words from those of others.
     id: String,
     changed: Notify,
+    work: Notify,
     /// A change that nobody was told of yet, and whether it may bring work.
     unsaid: AtomicBool,
     unsaid_work: AtomicBool,
@@ -49,11 +54,14 @@ struct Shared {
 }
 
 impl Shared {
-    async fn say(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    async fn say(&self, speaker: &Stash) -> Result<(), sqlx::Error> {
+        let mut borrowed = speaker.borrow().await?;
         self.unsaid.store(false, Ordering::Relaxed);
         let is_work = self.unsaid_work.swap(false, Ordering::Relaxed);
         let word = if is_work { self.id.clone() } else { format!("{}{NO_WORK}", self.id) };
-        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(word).execute(pool).await.map(drop)
+        query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(word).execute(&mut borrowed.connection).await?;
+        borrowed.give_back();
+        Ok(())
     }
 
     fn wake(&self, news: News) {
@@ -64,27 +72,25 @@ impl Shared {
 impl Word {
     /// Begins to listen. Must be called within a tokio runtime.
     pub fn start(options: &PgConnectOptions) -> Result<Self, StoreError> {
-        let pool = |name: &str| {
-            let options = options.clone().application_name(name);
-            // One connection that stays, be it idle.
-            PgPoolOptions::new()
-                .max_connections(1)
-                .max_lifetime(None)
-                .idle_timeout(None)
-                .acquire_timeout(ACQUIRE)
-                .connect_lazy_with(options)
-        };
-        let (speaker, listener) = (pool("fleetune notify"), pool("fleetune listen"));
+        let speaker = Arc::new(Stash::new(options.clone().application_name("fleetune notify"), 1));
+        // One connection that stays, be it idle.
+        let listener = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.clone().application_name("fleetune listen"));
         let shared = Arc::new(Shared {
             id: format!("{:016x}", secret()?),
             changed: Notify::new(),
+            work: Notify::new(),
             unsaid: AtomicBool::new(false),
             unsaid_work: AtomicBool::new(false),
             others: watch::Sender::new(Heard::default()),
             hears: AtomicBool::new(false),
         });
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(speak(speaker.clone(), Arc::clone(&shared))));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(speak(Arc::clone(&speaker), Arc::clone(&shared))));
         tokio::spawn(stop.clone().run_until_cancelled_owned(listen(listener.clone(), Arc::clone(&shared))));
         Ok(Self { speaker, listener, shared, _stop: stop.drop_guard() })
     }
@@ -94,6 +100,9 @@ impl Word {
         self.shared.unsaid_work.fetch_or(news == News::Work, Ordering::Relaxed);
         self.shared.unsaid.store(true, Ordering::Relaxed);
         self.shared.changed.notify_one();
+        if news == News::Work {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Changes when others changed something, or may have done so unheard.
@@ -116,16 +125,24 @@ impl Word {
     }
 }
 
-async fn speak(pool: PgPool, shared: Arc<Shared>) {
+async fn speak(speaker: Arc<Stash>, shared: Arc<Shared>) {
+    let mut quiet_until = Instant::now();
     loop {
         // What changes meanwhile is told with the next word.
         shared.changed.notified().await;
-        match shared.say(&pool).await {
+        while !shared.unsaid_work.load(Ordering::Relaxed) {
+            // A word may be left of work that was told of.
+            if tokio::time::timeout_at(quiet_until, shared.work.notified()).await.is_err() {
+                break;
+            }
+        }
+        match shared.say(&speaker).await {
             Ok(()) => {}
             Err(sqlx::Error::PoolClosed) => return,
             // Others find it by polling.
             Err(error) => tracing::debug!(%error, "could not tell others of a change"),
         }
+        quiet_until = Instant::now() + NO_WORK_SPACING;
         tokio::time::sleep(SPACING).await;
     }
 }

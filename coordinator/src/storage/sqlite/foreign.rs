@@ -9,7 +9,7 @@ use sqlx::{query, query_as};
 use super::trials::select_trial;
 use super::{SqliteRows, database};
 use crate::storage::error::StoreError;
-use crate::storage::foreign::{Attribute, ForeignRows, HeldTrial, TrialMark};
+use crate::storage::foreign::{Attribute, ForeignRows, HeldTrial};
 use crate::storage::packed::{pack_floats, pack_values};
 use crate::storage::raw::{attribute, ended_at, float_bits, kind_from_name};
 use crate::storage::record::TrialRecord;
@@ -36,18 +36,6 @@ impl ForeignRows for SqliteRows {
         let trials = trials.bind(serde_json::Value::from(ids).to_string());
         let trials = trials.fetch_all(&mut *self.tx).await.map_err(database)?;
         self.records(trials).await
-    }
-
-    async fn marks(&mut self, study: StudyId, above: TrialId, named: &[i64]) -> Result<Vec<TrialMark>> {
-        let marks = query_as::<_, (i64, i64, bool)>(
-            "SELECT id, revision, state IN ('complete', 'pruned', 'fail') FROM trial WHERE study_id = ?1 AND id > ?2 \
-             UNION SELECT trial.id, revision, state IN ('complete', 'pruned', 'fail') \
-             FROM json_each(?3) AS wanted JOIN trial ON trial.id = wanted.value WHERE trial.study_id = ?1 ORDER BY 1",
-        );
-        let marks = marks.bind(study.0).bind(above.0).bind(serde_json::Value::from(named).to_string());
-        let marks = marks.fetch_all(&mut *self.tx).await.map_err(database)?;
-        let mark = |(id, revision, ended)| TrialMark { id: TrialId(id), revision: Revision(revision), ended };
-        Ok(marks.into_iter().map(mark).collect())
     }
 
     async fn held_trials(&mut self, above: TrialId, limit: u32) -> Result<Vec<HeldTrial>> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetune_core::Timestamp;
+use fleetune_core::{Revision, StudyId, Timestamp};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Sqlite as Driver, Transaction};
@@ -25,6 +25,7 @@ use super::clock::Clock;
 use super::distributions::{DistributionCache, Distributions};
 use super::engine::{Engine, Heard, News};
 use super::error::StoreError;
+use super::look::{Look, RawChange};
 use super::operations::Lane;
 use super::rows::Rows;
 
@@ -137,6 +138,16 @@ impl Engine for Sqlite {
 
     async fn write(&self) -> Result<Box<dyn Rows>, StoreError> {
         Ok(self.rows(self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(database)?))
+    }
+
+    async fn look(&self, study: StudyId, after: Revision) -> Result<Option<Look>, StoreError> {
+        let rows = sqlx::query_as::<_, RawChange>(
+            "SELECT study.revision, config_revision, next_number, next_turn, trial.id AS trial_id, \
+             trial.revision AS trial_revision, trial.state IN ('complete', 'pruned', 'fail') AS ended \
+             FROM study LEFT JOIN trial ON trial.study_id = study.id AND trial.revision > ?2 WHERE study.id = ?1",
+        );
+        let rows = rows.bind(study.0).bind(after.0).fetch_all(&self.readers).await.map_err(database)?;
+        Ok(Look::of(&rows))
     }
 
     fn lane(&self, _: Lane) -> Lane {
