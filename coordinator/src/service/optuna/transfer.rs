@@ -1,7 +1,9 @@
 //! `TransferService`: whole trials, many at a time.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use fleetune_core::{StudyId, TrialId, TrialNumber};
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::optuna as wire;
@@ -15,13 +17,15 @@ use tonic::{Request, Response, Status};
 use super::{decode, encode};
 use crate::scheduler::{Engine, OptunaTimes};
 use crate::service::status;
-use crate::storage::{NewTrial, TrialMark, audit};
+use crate::storage::{NewTrial, StoreError, audit};
 
 /// Most trials of one call: they are one transaction.
 const MAX_TRIALS: usize = 10_000;
 
-/// Trials of one message of an export.
+/// Trials of one message of an export, at most.
 const PAGE: usize = 250;
+/// Bytes of one message of an export, about: a page ends with the trial that reaches them.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// `TransferService` over an engine.
 pub struct TransferApi {
@@ -70,16 +74,55 @@ impl TransferService for TransferApi {
     async fn export_trials(&self, request: Request<v1::ExportTrialsRequest>) -> Answer<Self::ExportTrialsStream> {
         let study = StudyId(request.into_inner().study_id);
         let marks = self.engine.marks(study, TrialId(0), &[]).await.map_err(|error| status::engine(&error))?;
-        let pages = try_unfold((self.engine.clone(), marks.into_iter()), async |(engine, mut marks)| {
-            let ids: Vec<i64> = marks.by_ref().take(PAGE).map(|mark: TrialMark| mark.id.0).collect();
-            if ids.is_empty() {
-                return Ok(None);
-            }
-            let whole = engine.whole_trials(&ids).await.map_err(|error| status::engine(&error))?;
-            let trials = whole.into_iter().map(|whole| encode::trial(&whole, OptunaTimes::Iso).into()).collect();
-            Ok(Some((v1::ExportTrialsResponse { trials }, (engine, marks))))
-        });
+        let ids = marks.iter().map(|mark| mark.id.0).collect();
+        let export = Export { engine: self.engine.clone(), study, ids, at_once: PAGE, read: VecDeque::new() };
+        let pages = try_unfold(export, async |mut export| Ok(export.page().await?.map(|page| (page, export))));
         Ok(Response::new(Box::pin(pages)))
+    }
+}
+
+/// An export under way.
+struct Export {
+    engine: Engine,
+    study: StudyId,
+    /// Of the trials that are still to be read.
+    ids: VecDeque<i64>,
+    /// How many to read at once: about as many as fill a page.
+    at_once: usize,
+    /// Trials that were read, encoded.
+    read: VecDeque<Bytes>,
+}
+
+impl Export {
+    /// The next message; `None` when all was said.
+    async fn page(&mut self) -> Result<Option<v1::ExportTrialsResponse>, Status> {
+        let (mut trials, mut bytes) = (Vec::new(), 0);
+        while bytes < PAGE_BYTES && trials.len() < PAGE {
+            if self.read.is_empty() {
+                self.read().await?;
+            }
+            let Some(trial) = self.read.pop_front() else { break };
+            bytes += trial.len();
+            trials.push(trial.into());
+        }
+        Ok((!trials.is_empty()).then_some(v1::ExportTrialsResponse { trials }))
+    }
+
+    async fn read(&mut self) -> Result<(), Status> {
+        let ids: Vec<i64> = self.ids.drain(..self.at_once.min(self.ids.len())).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let whole = self.engine.whole_trials(&ids).await.map_err(|error| status::engine(&error))?;
+        // Half a study must not look like a whole one.
+        if whole.len() != ids.len() {
+            let gone = StoreError::StudyNotFound(self.study.to_string());
+            return Err(status::engine(&gone.into()));
+        }
+        self.read.extend(whole.iter().map(|whole| encode::trial(whole, OptunaTimes::Iso)));
+        let bytes: usize = self.read.iter().map(Bytes::len).sum();
+        self.at_once = (PAGE_BYTES * ids.len() / bytes.max(1)).clamp(1, PAGE);
+        Ok(())
     }
 }
 
