@@ -253,7 +253,7 @@ impl Engine {
         let desk = self.desk(record.id).await?;
         let mut live = desk.live().lock().await;
         live.catch_up().await?;
-        live.suggest_for(&trial, space)
+        live.suggest_for(&trial, space).await
     }
 
     /// Whether a trial should stop by the steps it has, by `pruner` or the study's own.

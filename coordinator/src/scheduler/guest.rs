@@ -17,6 +17,9 @@ use crate::storage::{Param, ParamSet};
 /// Distributions by name.
 pub type Distributions = BTreeMap<String, Arc<Distribution>>;
 
+/// Ended trials folded before others have a turn.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// A sampler over a client's space.
 pub struct Guest {
     space: Distributions,
@@ -39,21 +42,30 @@ impl Guest {
         Ok(Self { space, sampler, folded: Revision(0) })
     }
 
-    /// Parameters for trial `number`, which has `fixed` already, after all that `history` knows.
+    /// Folds what has ended since the last time. Lets others go on in between: the first time that may be all there is.
+    pub async fn catch_up(&mut self, history: &History) {
+        for (index, (revision, number)) in history.ended_after(self.folded).into_iter().enumerate() {
+            self.folded = revision;
+            let ended = history.ended_event(number);
+            // One that lacks a parameter, or tried what is not in this space, says nothing about it.
+            if let Some(params) = self.inward(&ended.params) {
+                self.sampler.observe(&Event::Ended(Ended { params, ..ended }));
+            }
+            if index % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Parameters for trial `number`, which has `fixed` already, after what was folded and beside what runs by
+    /// `history`.
     pub fn suggest(
-        &mut self,
+        &self,
         history: &History,
         seed: u64,
         number: TrialNumber,
         fixed: &Params,
     ) -> Result<ParamSet, EngineError> {
-        for (revision, ended) in history.ended_after(self.folded) {
-            self.folded = revision;
-            // One that lacks a parameter, or tried what is not in this space, says nothing about it.
-            if let Some(params) = self.inward(&ended.params) {
-                self.sampler.observe(&Event::Ended(Ended { params, ..ended }));
-            }
-        }
         let others = history.all_running().into_iter().filter(|other| other.number != number);
         let running: Vec<Running> =
             others.filter_map(|other| Some(Running { params: self.inward(&other.params)?, ..other })).collect();

@@ -270,7 +270,7 @@ impl History {
         }
     }
 
-    fn ended_event(&self, number: TrialNumber) -> Ended {
+    pub fn ended_event(&self, number: TrialNumber) -> Ended {
         let row = row(number);
         let outcome = match self.state[row] {
             TrialState::Complete if !self.is_ranked(row) => Outcome::Failed { kind: FailKind::NonFinite },

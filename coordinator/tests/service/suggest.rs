@@ -57,6 +57,9 @@ impl Server {
     }
 }
 
+/// Enough that their mean tells a sampler from chance.
+const ASKS: u32 = 30;
+
 #[tokio::test]
 async fn suggestions_learn_from_trials_that_clients_sampled() {
     let (_folder, url) = database();
@@ -68,7 +71,7 @@ async fn suggestions_learn_from_trials_that_clients_sampled() {
         server.foreign(study, Complete, f64::from(index) / 40.0, &[]).await;
     }
     let mut distance = 0.0;
-    for _ in 0..10 {
+    for _ in 0..ASKS {
         let request =
             wire::CreateNewTrialRequest { study_id: study, template_trial: None, template_trial_is_none: true };
         server.optuna.create_new_trial(request).await.unwrap();
@@ -80,13 +83,13 @@ async fn suggestions_learn_from_trials_that_clients_sampled() {
         let given = server.suggest("s", number, &[("any name: x", UNIT)]).await.unwrap();
         assert_eq!(given, server.suggest("s", number, &[("any name: x", UNIT)]).await.unwrap());
         assert_eq!(given.params.len(), 1);
-        distance += (given.internal["any name: x"] - 0.3).abs() / 10.0;
+        distance += (given.internal["any name: x"] - 0.3).abs() / f64::from(ASKS);
     }
     // What the trial has already stays.
     let fixed = server.suggest("s", 0, &[]).await.unwrap();
     assert_eq!((fixed.internal["any name: x"], fixed.internal["kind"]), (0.5, 1.0));
-    // At random it is 0.29.
-    assert!(distance < 0.15, "{distance}");
+    // At random it is 0.29, within 0.04 or so; the seed of such a study is not ours to choose.
+    assert!(distance < 0.2, "{distance}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleetune_core::{Distribution, Revision, TrialNumber, TrialState, Turn};
-use fleetune_sampler::{Ended, Running};
+use fleetune_sampler::Running;
 
 use super::History;
 use crate::scheduler::guest::Distributions;
@@ -38,8 +38,8 @@ impl History {
         self.running.iter().map(running).collect()
     }
 
-    /// What ended after `known`, by revision.
-    pub fn ended_after(&self, known: Revision) -> Vec<(Revision, Ended)> {
+    /// The trials that ended after `known`, by revision.
+    pub fn ended_after(&self, known: Revision) -> Vec<(Revision, TrialNumber)> {
         let later = |row: usize| {
             let ended = self.ended.get(row).map(Revision);
             ended.filter(|&ended| ended > known && self.turn.get(row).is_some())
@@ -47,6 +47,6 @@ impl History {
         let mut ended: Vec<(Revision, TrialNumber)> =
             (0..self.len()).filter_map(|row| Some((later(row)?, TrialNumber(row as i64)))).collect();
         ended.sort_unstable();
-        ended.into_iter().map(|(revision, number)| (revision, self.ended_event(number))).collect()
+        ended
     }
 }

@@ -16,7 +16,11 @@ const MAX_GUESTS: usize = 64;
 impl LiveStudy {
     /// Parameters for a trial that exists, over `space`; over that of the study where it has one and none is given, else
     /// over what its ended trials have in common. Nothing when there is no such thing yet.
-    pub fn suggest_for(&mut self, trial: &TrialRecord, mut space: Distributions) -> Result<ParamSet, EngineError> {
+    pub async fn suggest_for(
+        &mut self,
+        trial: &TrialRecord,
+        mut space: Distributions,
+    ) -> Result<ParamSet, EngineError> {
         let mut fixed = trial.fixed.clone();
         fixed.extend(external(&trial.params));
         if space.is_empty() && self.sampler.is_some() {
@@ -33,6 +37,7 @@ impl LiveStudy {
             Some(index) => self.guests.remove(index),
             None => (space.clone(), Guest::new(&self.record.config, space)?),
         };
+        guest.1.catch_up(&self.history).await;
         let suggested = guest.1.suggest(&self.history, self.record.config.seed, trial.number, &fixed);
         if self.guests.len() >= MAX_GUESTS {
             self.guests.remove(0);
