@@ -44,6 +44,8 @@ pub struct StudyView {
     pub prior: bool,
     /// Whether configurations run that are known to reset the GPU under WSL.
     pub allow_wsl_unsafe: bool,
+    /// Names of the earlier studies that the sampler learns from.
+    pub warm_start: Vec<String>,
     /// Settings that the person fixed; the others of `fixed` are the machine's defaults.
     pub given: Params,
     /// Sampler.

@@ -15,6 +15,7 @@ mod service {
     pub mod share;
     pub mod silence;
     pub mod suggest;
+    pub mod warm;
     pub mod word;
     pub mod worker;
 }

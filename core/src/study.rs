@@ -1,5 +1,6 @@
 //! What a study is: states, directions, the configuration of its search, its pin.
 
+mod earlier;
 mod pruner;
 mod tpe;
 
@@ -11,6 +12,7 @@ use crate::space::SearchSpace;
 use crate::value::Params;
 use crate::workload::{Objective, Workload};
 
+pub use earlier::{EarlierSetting, EarlierStudy, EarlierTrial, MOST_EARLIER, MOST_EARLIER_TRIALS};
 pub use pruner::{
     HalvingConfig, HyperbandConfig, MedianConfig, PatientConfig, PercentileConfig, PrunerConfig, RacingConfig,
     ThresholdConfig, WilcoxonConfig,
@@ -278,6 +280,9 @@ pub struct StudyConfig {
     pub seed: u64,
     /// What workers run; none when clients measure themselves.
     pub benchmark: Option<Benchmark>,
+    /// What the sampler learns from besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierStudy>,
 }
 
 /// What the values of a study hold for. Workers that differ in any of these are skipped.

@@ -53,7 +53,7 @@ impl Invalid {
 
 #[cfg(test)]
 mod tests {
-    use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
+    use fleetune_core::study::{Benchmark, Budget, EarlierStudy, PrunerConfig, SamplerConfig, StudyConfig};
     use fleetune_core::{Direction, Objective, SearchSpace, Value, Workload};
 
     use super::*;
@@ -108,6 +108,7 @@ mod tests {
                 confirm: true,
                 prior: false,
             }),
+            earlier: vec![EarlierStudy::named("before".to_owned())],
         }
     }
 

@@ -94,6 +94,7 @@ fn measure(name: &str, size: usize, trials: usize) -> Measured {
         planned_trials: None,
         seed: 7,
         benchmark: None,
+        earlier: Vec::new(),
     };
     let mut sampler = build(&config(SamplerConfig::from_name(name).unwrap())).unwrap();
     let random = build(&config(SamplerConfig::Random)).unwrap();

@@ -96,7 +96,7 @@ fn main() {
                     let (_, memory, speed, shuffled) = ESTIMATES[index % ESTIMATES.len()];
                     let prediction = Prediction { machine: Machine::new(seed), memory, speed, shuffled };
                     let estimate = (name == "knowledge").then_some(&prediction as _);
-                    let search = Search { sampler: sampler(which), trials, workers, estimate };
+                    let search = Search { sampler: sampler(which), trials, workers, estimate, earlier: &[] };
                     let start = Instant::now();
                     let found = scores(&problem, &search, &marks, seed);
                     let seconds = start.elapsed().as_secs_f64();

@@ -104,6 +104,7 @@ mod tests {
             planned_trials: None,
             seed: 3,
             benchmark: None,
+            earlier: Vec::new(),
         }
     }
 

@@ -19,7 +19,7 @@ fn mean(sampler: &SamplerConfig, workers: usize, seeds: u64, marks: &[usize]) ->
     for seed in 0..seeds {
         for problem in problems(seed) {
             let trials = marks[marks.len() - 1];
-            let search = Search { sampler: sampler.clone(), trials, workers, estimate: None };
+            let search = Search { sampler: sampler.clone(), trials, workers, estimate: None, earlier: &[] };
             let found = scores(&problem, &search, marks, seed);
             sums.iter_mut().zip(found.scores).for_each(|(sum, score)| *sum += score);
             count += 1.0;
@@ -57,7 +57,7 @@ fn informed(estimate: Option<(f64, f64, bool)>, trials: usize) -> (f64, usize) {
         let of = |(memory, speed, shuffled)| Prediction { machine: Machine::new(seed), memory, speed, shuffled };
         let prediction = estimate.map(of);
         let estimate = prediction.as_ref().map(|prediction| prediction as _);
-        let search = Search { sampler: SamplerConfig::Auto, trials, workers: 1, estimate };
+        let search = Search { sampler: SamplerConfig::Auto, trials, workers: 1, estimate, earlier: &[] };
         let found = scores(&llama("llama", seed, 0.02), &search, &[trials], seed);
         sum += found.scores[0];
         failures += found.failed;

@@ -69,6 +69,9 @@ pub struct SearchArgs {
     /// Search without what arithmetic says of memory, speed and equal settings beforehand, for comparison
     #[arg(long)]
     pub no_prior: bool,
+    /// Begin with what an earlier study found, of this model or another one; may be repeated
+    #[arg(long, value_name = "STUDY")]
+    pub warm_start: Vec<String>,
     /// Run configurations that are known to reset the GPU under WSL
     #[arg(long, requires = "model")]
     pub allow_wsl_unsafe: bool,

@@ -47,6 +47,7 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         sampler: config.sampler.name().to_owned(),
         pruner: config.pruner.name().to_owned(),
         seed: config.seed,
+        warm_start: config.earlier.into_iter().map(|earlier| earlier.name).collect(),
         budget: config.budget,
         trials: Counts {
             waiting: counts.waiting,

@@ -294,6 +294,7 @@ impl Engine {
         config.planned_trials = config.budget.trials;
         check_request_id(request_id)?;
         super::prepare::check_config(&config)?;
+        self.learn_from_earlier(&mut config).await?;
         let is_prepared = config.benchmark.is_none() || per.is_some();
         let state = if is_prepared { StudyState::Active } else { StudyState::Preparing };
         let new = NewStudy {

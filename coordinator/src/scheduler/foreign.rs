@@ -50,6 +50,7 @@ impl Engine {
             planned_trials: None,
             seed: random()?,
             benchmark: None,
+            earlier: Vec::new(),
         };
         // The protocol has no ids of requests.
         let request_id = format!("optuna-{:016x}{:016x}", random()?, random()?);

@@ -9,6 +9,7 @@ mod columns;
 mod comparison;
 mod configurations;
 mod desk;
+mod earlier;
 mod engine;
 mod error;
 mod estimate;

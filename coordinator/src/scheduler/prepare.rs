@@ -6,6 +6,7 @@ use fleetune_core::study::{Benchmark, EXECUTORS, Pin, StudyConfig};
 use fleetune_core::{Distribution, Inventory, Params, SearchSpace};
 use fleetune_model::{ModelMetadata, SpaceOptions, default_space_with};
 
+use super::earlier::setting_of;
 use super::error::EngineError;
 use crate::storage::{NewWaiting, Origin, Prepared, StudyRecord};
 
@@ -160,6 +161,12 @@ pub fn prepared(study: &StudyRecord, described: Described) -> Result<Prepared, E
         "baseline_note": described.baseline_note,
         "engine_fit": described.engine_fit,
     });
+    let own = setting_of(&described.model, &described.pin.device_class, benchmark);
+    for earlier in &mut config.earlier {
+        if let Some(setting) = &earlier.setting {
+            earlier.similarity = own.similarity(setting);
+        }
+    }
     config.space = Some(space);
     // Whatever the sampler refuses is better said now than at the first trial.
     fleetune_sampler::build(&config).map_err(|error| EngineError::invalid("sampler", error))?;

@@ -48,6 +48,7 @@ async fn create(store: &Store, name: &str) {
         planned_trials: None,
         seed: 0,
         benchmark: None,
+        earlier: Vec::new(),
     };
     let (request_id, schedule) = (name.to_owned(), fleetune_core::Schedule::default());
     let new = NewStudy { name: name.to_owned(), request_id, state: StudyState::Active, config, schedule, family: None };

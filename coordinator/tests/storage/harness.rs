@@ -136,6 +136,7 @@ pub fn config() -> StudyConfig {
         planned_trials: None,
         seed: u64::MAX,
         benchmark: None,
+        earlier: Vec::new(),
     }
 }
 

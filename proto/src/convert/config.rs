@@ -1,7 +1,7 @@
 //! The configuration of a study.
 
 use fleetune_core::schedule::{Per, Schedule};
-use fleetune_core::study::{Benchmark, Budget, Pin, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, EarlierStudy, Pin, StudyConfig};
 use fleetune_core::workload::Workload;
 
 use super::pruner::{pruner, pruner_to_wire};
@@ -30,6 +30,7 @@ pub fn config(wire: v1::StudyConfig) -> Result<StudyConfig, Invalid> {
         planned_trials: None,
         seed: wire.seed,
         benchmark: wire.benchmark.map(benchmark).transpose()?,
+        earlier: wire.warm_start.into_iter().map(EarlierStudy::named).collect(),
     })
 }
 
@@ -43,6 +44,7 @@ pub fn config_to_wire(config: &StudyConfig) -> v1::StudyConfig {
         budget: Some(budget_to_wire(&config.budget)),
         seed: config.seed,
         benchmark: config.benchmark.as_ref().map(benchmark_to_wire),
+        warm_start: config.earlier.iter().map(|earlier| earlier.name.clone()).collect(),
     }
 }
 

@@ -22,5 +22,6 @@ mod several;
 mod start;
 mod transform;
 mod view;
+mod warm;
 
 pub(crate) use sampler::Auto;

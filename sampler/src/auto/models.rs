@@ -1,5 +1,7 @@
 //! The models of one question and the score of candidates under them.
 
+use std::sync::Arc;
+
 use fleetune_core::measurement::median;
 
 use super::cost::Cost;
@@ -10,6 +12,7 @@ use super::kernel::{Dimension, Points};
 use super::knowledge::{Facts, Knowledge};
 use super::objective::Objective;
 use super::transform::{Transformed, standardize};
+use super::warm::Warm;
 use crate::numeric::log_ndtr;
 
 /// Mean of the prior of log noise: measurements repeat well, failures near a border less so.
@@ -56,13 +59,14 @@ impl Models {
         dimensions: &[Dimension],
         fits: &Fits,
         knowledge: Option<&Knowledge<'_>>,
+        warm: Option<&Arc<Warm>>,
         left: f64,
     ) -> Self {
         let count = rows.iter().map(|row| row.constraints().len()).max().unwrap_or(0);
         let facts = knowledge.map(Knowledge::rows);
         let memory = facts.filter(|_| knowledge.is_some_and(Knowledge::knows_memory));
         Self {
-            objective: Objective::new(rows, dimensions, fits, facts),
+            objective: Objective::new(rows, dimensions, fits, facts, warm),
             feasibility: Feasibility::new(rows, dimensions, fits, memory),
             constraints: (0..count).filter_map(|index| Limit::new(rows, index, dimensions, fits)).collect(),
             cost: Cost::new(rows, dimensions, fits, left),

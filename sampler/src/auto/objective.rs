@@ -1,4 +1,6 @@
-//! The model of the objective: values alone, or what an estimate does not explain of them.
+//! The model of the objective: values alone, or what an estimate or earlier studies do not explain of them.
+
+use std::sync::Arc;
 
 use super::fits::{Fits, rows_of_fit, sketched};
 use super::gp::{Hyper, Observations, Posterior, Prior};
@@ -7,6 +9,7 @@ use super::kernel::{Dimension, Points};
 use super::knowledge::Facts;
 use super::models::{LEAST_VALUES, LOG_NOISE, Query};
 use super::transform::{SHAPES, Shape, Transformed, pull_in, standardize, transform};
+use super::warm::Warm;
 use crate::numeric::log_improvement;
 
 /// A gain counts from here: a share of the deviation of the values, and of that of their noise.
@@ -23,22 +26,35 @@ const MOST_SHARE: f64 = 1.2;
 #[derive(Debug)]
 pub(super) struct Objective {
     pub(super) posterior: Posterior,
-    /// What an estimate explains.
+    /// What is explained without it.
     explained: Option<Explained>,
     /// The value to beat.
     target: f64,
 }
 
-/// A linear function of the logarithm of the estimate.
-#[derive(Clone, Copy, Debug)]
+/// A linear function of what was known before.
+#[derive(Clone, Debug)]
 struct Explained {
+    source: Source,
     middle: f64,
     slope: f64,
 }
 
+#[derive(Clone, Debug)]
+enum Source {
+    /// The logarithm of an estimate.
+    Estimate,
+    /// Earlier studies.
+    Earlier(Arc<Warm>),
+}
+
 impl Explained {
-    fn at(self, facts: Option<&Facts>) -> f64 {
-        facts.and_then(|facts| facts.log_objective).map_or(0.0, |estimate| self.slope * (estimate - self.middle))
+    fn at(&self, point: &[f64], facts: Option<&Facts>) -> f64 {
+        let known = match &self.source {
+            Source::Estimate => facts.and_then(|facts| facts.log_objective),
+            Source::Earlier(warm) => Some(warm.mean(point)),
+        };
+        known.map_or(0.0, |known| self.slope * (known - self.middle))
     }
 }
 
@@ -49,7 +65,13 @@ struct Values<'a> {
 }
 
 impl Objective {
-    pub(super) fn new(rows: &[Row], dimensions: &[Dimension], fits: &Fits, facts: Option<&[Facts]>) -> Option<Self> {
+    pub(super) fn new(
+        rows: &[Row],
+        dimensions: &[Dimension],
+        fits: &Fits,
+        facts: Option<&[Facts]>,
+        warm: Option<&Arc<Warm>>,
+    ) -> Option<Self> {
         let of = |(index, row)| {
             let row: &Row = row;
             Some((row, row.measured()?, facts.map(|facts| &facts[index])))
@@ -60,12 +82,17 @@ impl Objective {
             return None;
         }
         let all = (0..count).collect::<Vec<_>>();
-        let explained = values.explained(&all, fits);
-        let shape = if explained.is_some() { None } else { values.shape(fits) };
-        let posterior = if explained.is_some() {
-            values.posterior(fits, &|chosen| values.unexplained(chosen, true))?
-        } else {
-            values.posterior(fits, &|chosen| values.plain(chosen, shape))?
+        let earlier = warm.and_then(|warm| values.explained_by_earlier(warm, &all, fits));
+        let explained = earlier.or_else(|| values.explained(&all, fits));
+        let posterior = match &explained {
+            Some(Explained { source: Source::Earlier(warm), .. }) => {
+                values.posterior(fits, &|chosen| values.new_to(warm, chosen))?
+            }
+            Some(_) => values.posterior(fits, &|chosen| values.unexplained(chosen, true))?,
+            None => {
+                let shape = values.shape(fits);
+                values.posterior(fits, &|chosen| values.plain(chosen, shape))?
+            }
         };
         let mut objective = Self { posterior, explained, target: f64::INFINITY };
         let candidates = values.rows.iter().filter(|(row, _, _)| row.candidate_value().is_some());
@@ -84,7 +111,7 @@ impl Objective {
     }
 
     fn offset(&self, query: Query<'_>) -> f64 {
-        self.explained.map_or(0.0, |explained| explained.at(query.facts))
+        self.explained.as_ref().map_or(0.0, |explained| explained.at(query.point, query.facts))
     }
 
     /// The logarithm of the expected improvement on the target.
@@ -140,8 +167,7 @@ impl Values<'_> {
     fn unexplained(&self, chosen: &[usize], explain: bool) -> Observations {
         let mut logarithms = self.logarithms(chosen);
         if let Some(explained) = self.regression(chosen, &logarithms.values).filter(|_| explain) {
-            let facts = chosen.iter().map(|index| self.rows[*index].2);
-            logarithms.values.iter_mut().zip(facts).for_each(|(value, facts)| *value -= explained.at(facts));
+            self.subtract(&explained, chosen, &mut logarithms.values);
         }
         self.observations(chosen, logarithms)
     }
@@ -176,7 +202,7 @@ impl Values<'_> {
         let common = estimates.iter().zip(targets).map(|(estimate, target)| (estimate - middle) * target).sum::<f64>();
         let ridge = TRUST * spread / count;
         let share = ((common / unit + ridge) / (spread + ridge)).clamp(0.0, MOST_SHARE);
-        Some(Explained { middle, slope: share * unit })
+        Some(Explained { source: Source::Estimate, middle, slope: share * unit })
     }
 
     /// What the estimate explains, where that predicts values left out better than nothing does.
@@ -191,6 +217,47 @@ impl Values<'_> {
             self.posterior(fits, &|chosen| self.unexplained(chosen, explain)).map(|posterior| posterior.leave_one_out())
         };
         (evidence(true)? > evidence(false)?).then_some(explained)
+    }
+
+    fn subtract(&self, explained: &Explained, chosen: &[usize], values: &mut [f64]) {
+        for (value, index) in values.iter_mut().zip(chosen) {
+            let (row, _, facts) = self.rows[*index];
+            *value -= explained.at(&row.point, facts);
+        }
+    }
+
+    /// Transformed values less what earlier studies explain.
+    fn new_to(&self, warm: &Arc<Warm>, chosen: &[usize]) -> Observations {
+        let mut transformed = transform(&self.values(chosen));
+        if let Some(explained) = self.on_earlier(warm, chosen, &transformed.values) {
+            self.subtract(&explained, chosen, &mut transformed.values);
+        }
+        self.observations(chosen, transformed)
+    }
+
+    /// Ridge regression of transformed values on what earlier studies let expect, toward their similarity; `None` where
+    /// the values contradict them.
+    fn on_earlier(&self, warm: &Arc<Warm>, chosen: &[usize], targets: &[f64]) -> Option<Explained> {
+        let expected = chosen.iter().map(|index| warm.mean(&self.rows[*index].0.point)).collect::<Vec<_>>();
+        if Warm::is_contradicted(targets, &expected) {
+            return None;
+        }
+        let middle = expected.iter().sum::<f64>() / expected.len().max(1) as f64;
+        let spread = expected.iter().map(|mean| (mean - middle) * (mean - middle)).sum::<f64>();
+        let common = expected.iter().zip(targets).map(|(mean, target)| (mean - middle) * target).sum::<f64>();
+        let slope = ((common + TRUST * warm.similarity()) / (spread + TRUST)).clamp(0.0, MOST_SHARE);
+        Some(Explained { source: Source::Earlier(Arc::clone(warm)), middle, slope })
+    }
+
+    /// What earlier studies explain: from so many values on where that predicts values left out better than nothing does.
+    fn explained_by_earlier(&self, warm: &Arc<Warm>, all: &[usize], fits: &Fits) -> Option<Explained> {
+        let explained = self.on_earlier(warm, all, &transform(&self.values(all)).values)?;
+        if all.len() < LEAST_FOR_ESTIMATE {
+            return Some(explained);
+        }
+        let with = self.posterior(fits, &|chosen| self.new_to(warm, chosen))?.leave_one_out();
+        let without = self.posterior(fits, &|chosen| self.plain(chosen, None))?.leave_one_out();
+        (with > without).then_some(explained)
     }
 
     fn observations(&self, chosen: &[usize], transformed: Transformed) -> Observations {

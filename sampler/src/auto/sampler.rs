@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use fleetune_core::measurement::median;
 use fleetune_core::study::StudyConfig;
@@ -17,6 +18,7 @@ use super::models::{Models, Query};
 use super::several::scalarized;
 use super::start::Start;
 use super::view::{Choice, View, effective};
+use super::warm::Warm;
 use crate::draw;
 use crate::grid::Grid;
 use crate::rng::{below, unit};
@@ -39,6 +41,8 @@ const AROUND_BEST: f64 = 0.7;
 /// What such a look may cost: a logarithm of expected improvement. More, and the models are sure that it is in vain.
 const CORNER_COST: f64 = 4.0;
 const TOP: usize = 3;
+/// Trials of the start, besides those that earlier studies choose.
+const COLD: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Auto {
@@ -54,6 +58,8 @@ pub(crate) struct Auto {
     time: Option<u64>,
     spent: u64,
     fits: Fits,
+    /// What earlier studies say.
+    warm: Option<Arc<Warm>>,
     /// Takes over when there are many trials or parameters, or nothing new is left.
     tpe: Tpe,
     /// Where the budget suffices to try everything.
@@ -66,18 +72,26 @@ impl Auto {
         let (planned, seed) = (config.planned_trials, config.seed);
         let encoding = Encoding::new(space);
         let axes = encoding.axes().len();
+        let fits = Fits::new(seed);
+        let single = config.directions.len() == 1;
+        let warm = single.then(|| Warm::new(&config.earlier, &encoding, &space.defaults(), planned, &fits)).flatten();
+        let mut start = Start::new(axes, planned, seed);
+        if let Some(warm) = &warm {
+            start.trials = start.trials.min(warm.starts() + COLD);
+        }
         let whole = planned.zip(space.cardinality()).is_some_and(|(trials, count)| count <= u64::from(trials));
         Self {
             space: space.clone(),
             directions: config.directions.clone(),
-            start: Start::new(axes, planned, seed),
+            start,
             encoding,
             named: config.benchmark.is_some(),
             rows: Vec::new(),
             tried: Tried::new(space),
             time: config.budget.seconds.map(milliseconds),
             spent: 0,
-            fits: Fits::new(seed),
+            fits,
+            warm: warm.map(Arc::new),
             tpe: Tpe::new(space, &config.directions, TpeOptions::default()),
             grid: whole.then(|| Grid::new(space, seed).ok()).flatten(),
         }
@@ -109,7 +123,7 @@ impl Auto {
     fn models(&self, rows: &[Row], view: &View<'_>) -> Models {
         // What a search may take was spent, by and by.
         let left = self.time.map_or(0.0, |time| 1.0 - self.spent as f64 / time.max(1) as f64);
-        Models::new(rows, &self.encoding.dimensions(), &self.fits, view.knowledge.as_ref(), left)
+        Models::new(rows, &self.encoding.dimensions(), &self.fits, view.knowledge.as_ref(), self.warm.as_ref(), left)
     }
 
     fn is_beyond(&self) -> bool {
@@ -123,8 +137,12 @@ impl Auto {
         let running = ask.running.iter().map(|trial| view.point(&trial.params));
         let seen = view.rows.iter().map(|row| row.point.clone()).chain(running).collect::<Vec<_>>();
         let knowledge = view.knowledge.as_ref();
-        let found = knowledge
-            .and_then(|knowledge| Start::plausible(ask, encoding, accept, knowledge, &seen, rng))
+        let fits = |candidate: &Candidate| {
+            accept(candidate) && knowledge.is_none_or(|known| known.facts(&candidate.params).fits())
+        };
+        let warm = self.warm.as_ref().and_then(|warm| warm.start(ask, encoding, &fits));
+        let found = warm
+            .or_else(|| knowledge.and_then(|knowledge| Start::plausible(ask, encoding, accept, knowledge, &seen, rng)))
             .or_else(|| self.start.point(ask, encoding, accept, knowledge));
         match found {
             Some(candidate) => Ok(Some(candidate.params)),

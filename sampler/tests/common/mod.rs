@@ -23,6 +23,7 @@ pub fn config(space: &SearchSpace, sampler: SamplerConfig, seed: u64) -> StudyCo
         planned_trials: None,
         seed,
         benchmark: None,
+        earlier: Vec::new(),
     }
 }
 

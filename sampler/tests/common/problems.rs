@@ -3,7 +3,7 @@
 //! Score: 0 is the median feasible random configuration, 1 the optimum; on smooth functions in logarithms.
 
 use fleetune_core::measurement::median;
-use fleetune_core::study::{Benchmark, Budget, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, EarlierStudy, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{Direction, FailKind, Objective, Params, SearchSpace, TrialNumber, Turn, Value, Workload};
 use fleetune_sampler::{Ask, Ended, Estimate, Event, Outcome, Running, build, trial_rng};
 use rand::Rng;
@@ -341,6 +341,7 @@ pub struct Search<'a> {
     pub trials: usize,
     pub workers: usize,
     pub estimate: Option<&'a dyn Estimate>,
+    pub earlier: &'a [EarlierStudy],
 }
 
 /// What a search came to.
@@ -381,6 +382,7 @@ pub fn scores(problem: &Problem, search: &Search<'_>, marks: &[usize], seed: u64
         seed,
         // Settings of an engine have names that say something.
         benchmark: problem.space.contains("n_gpu_layers").then(benchmark),
+        earlier: search.earlier.to_vec(),
     };
     let mut sampler = build(&config(search.sampler.clone())).unwrap();
     let mut noise = trial_rng(seed, TrialNumber(1), &["noise"]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fleetune_core::schedule::Per;
-use fleetune_core::study::{Budget, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Budget, EarlierStudy, SamplerConfig, StudyConfig};
 use fleetune_core::{Params, Schedule, SearchSpace};
 use fleetune_proto::reason::Reason;
 
@@ -111,6 +111,7 @@ fn measured_by_clients(args: &CreateArgs, config: &TuneConfig) -> CliResult<Stud
         planned_trials: None,
         seed: options.seed,
         benchmark: None,
+        earlier: options.warm_start.into_iter().map(EarlierStudy::named).collect(),
     })
 }
 
@@ -171,12 +172,17 @@ fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<St
     };
     let directions =
         |config: &StudyConfig| config.directions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let names = |config: &StudyConfig| {
+        let names: Vec<_> = config.earlier.iter().map(|earlier| format!("`{}`", earlier.name)).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
     compare("direction", directions(is), directions(wanted));
     if wanted.benchmark.is_none() || wanted.space.is_some() {
         compare("search space", space_line(is.space.as_ref()), space_line(wanted.space.as_ref()));
     }
     compare("sampler", sampler_line(&is.sampler), sampler_line(&wanted.sampler));
     compare("pruner", json_line(&is.pruner), json_line(&wanted.pruner));
+    compare("warm start", names(is), names(wanted));
     compare("seed", is.seed.to_string(), wanted.seed.to_string());
     let model = |config: &StudyConfig| {
         config.benchmark.as_ref().map_or_else(|| "none".to_owned(), |benchmark| format!("`{}`", benchmark.model))
@@ -235,6 +241,7 @@ mod tests {
             planned_trials: None,
             seed: 0,
             benchmark: None,
+            earlier: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fleetune_core::study::{Benchmark, Budget, LLAMA_CPP, PrunerConfig, SamplerConfig, StudyConfig};
+use fleetune_core::study::{Benchmark, Budget, EarlierStudy, LLAMA_CPP, PrunerConfig, SamplerConfig, StudyConfig};
 use fleetune_core::{Objective, Params, SearchSpace, Workload};
 
 use super::rules;
@@ -49,6 +49,8 @@ pub struct Options {
     pub prior: bool,
     /// See the flag.
     pub allow_wsl_unsafe: bool,
+    /// Earlier studies that the sampler learns from.
+    pub warm_start: Vec<String>,
 }
 
 /// What was given on the command line, rather than configured.
@@ -113,6 +115,7 @@ impl Options {
             confirm: !args.no_confirm,
             prior: !args.no_prior,
             allow_wsl_unsafe: args.allow_wsl_unsafe,
+            warm_start: args.warm_start.clone(),
         })
     }
 
@@ -137,6 +140,7 @@ impl Options {
                 confirm: self.confirm,
                 prior: self.prior,
             }),
+            earlier: self.warm_start.iter().cloned().map(EarlierStudy::named).collect(),
         }
     }
 }

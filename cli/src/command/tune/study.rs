@@ -137,6 +137,7 @@ fn differences(study: &StudyView, options: &Options) -> Vec<String> {
     }
     let given = options.given;
     for (is_given, what, is, wanted) in [
+        (!options.warm_start.is_empty(), "warm start", study.warm_start.join(", "), options.warm_start.join(", ")),
         (given.sampler, "sampler", study.sampler.clone(), options.sampler.name().to_owned()),
         (given.pruner, "pruner", study.pruner.clone(), options.pruner.name().to_owned()),
         (given.seed, "seed", study.seed.to_string(), options.seed.to_string()),
