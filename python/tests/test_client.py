@@ -58,6 +58,9 @@ def test_a_search_from_creation_to_the_best(server):
         ended = {event.number for event in seen if isinstance(event, Trial) and event.state == TrialState.COMPLETE}
         assert len(ended) == 11
         assert [event for event in seen if isinstance(event, Study)][-1].state == StudyState.FINISHED
+
+        client.create_study("warm", SPACE, seed=4, warm_start=["s"])
+        assert client.ask("warm").params == client.best("s")[0].params
         trials = client.trials("s")
         assert [trial.number for trial in trials] == list(range(12))
         best = client.best("s", 2)

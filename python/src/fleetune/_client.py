@@ -90,11 +90,15 @@ class Client(_Connection):
         sampler: str = "auto",
         trials: int | None = None,
         seed: int = 0,
+        warm_start: Sequence[str] = (),
         exist_ok: bool = False,
     ) -> Study:
-        """Creates a study over `space` that ends after `trials`. With `exist_ok` one of that name is taken as it is."""
+        """Creates a study over `space` that ends after `trials`. With `exist_ok` one of that name is taken as it is.
+
+        `warm_start`: names of earlier studies whose best configurations are tried first and whose others are learned from.
+        """
         try:
-            request = requests.create_study(name, space, directions, sampler, trials, seed)
+            request = requests.create_study(name, space, directions, sampler, trials, seed, warm_start)
             return study_of(self._call("CreateStudy", request).study)
         except FleetuneError as error:
             if exist_ok and error.reason == "STUDY_EXISTS":
@@ -243,11 +247,12 @@ class AsyncClient(_Connection):
         sampler: str = "auto",
         trials: int | None = None,
         seed: int = 0,
+        warm_start: Sequence[str] = (),
         exist_ok: bool = False,
     ) -> Study:
         """As `Client.create_study`."""
         try:
-            request = requests.create_study(name, space, directions, sampler, trials, seed)
+            request = requests.create_study(name, space, directions, sampler, trials, seed, warm_start)
             return study_of((await self._call("CreateStudy", request)).study)
         except FleetuneError as error:
             if exist_ok and error.reason == "STUDY_EXISTS":

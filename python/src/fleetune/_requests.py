@@ -87,6 +87,7 @@ def create_study(
     sampler: str,
     trials: int | None,
     seed: int,
+    warm_start: Sequence[str],
 ) -> study_pb2.CreateStudyRequest:
     """A new study."""
     if isinstance(directions, str):
@@ -104,6 +105,7 @@ def create_study(
         sampler=common_pb2.Sampler(name=sampler),
         budget=budget,
         seed=seed,
+        warm_start=warm_start,
     )
     return study_pb2.CreateStudyRequest(request_id=new_id(), name=name, config=config)
 

@@ -204,6 +204,21 @@ impl Encoding {
         allowed.then_some(Candidate { params, point })
     }
 
+    /// A candidate with the very values that its coordinates were made of, which they round.
+    pub(super) fn exactly(&self, mut candidate: Candidate, fixed: &Params, values: &Params) -> Candidate {
+        let mut params = candidate.params.clone();
+        for (name, value) in params.iter_mut().filter(|(name, _)| !fixed.contains_key(*name)) {
+            let distribution = self.space.parameters()[name].distribution();
+            if let Some(exact) = values.get(name).filter(|exact| distribution.contains(exact)) {
+                value.clone_from(exact);
+            }
+        }
+        if self.space.check(&params).is_ok() {
+            candidate.params = params;
+        }
+        candidate
+    }
+
     /// The point of an allowed configuration with it.
     pub(super) fn candidate(&self, params: Params) -> Candidate {
         Candidate { point: self.encode(&params), params }

@@ -4,7 +4,7 @@
 //! the objective's, with a slope that own values choose ([`super::objective`]).
 
 use fleetune_core::Params;
-use fleetune_core::study::EarlierStudy;
+use fleetune_core::study::{EarlierStudy, EarlierTrial};
 
 use super::encode::{Candidate, Encoding};
 use super::fits::Fits;
@@ -27,8 +27,8 @@ const LOG_NOISE: f64 = -2.0;
 /// What they say.
 #[derive(Debug)]
 pub(super) struct Warm {
-    /// Points of configurations to begin with.
-    starts: Vec<Vec<f64>>,
+    /// Configurations to begin with, and their points.
+    starts: Vec<(Vec<f64>, Params)>,
     /// Where a start says nothing.
     default: Vec<f64>,
     /// The axes that they had too.
@@ -50,38 +50,44 @@ impl Warm {
         let mut rows = Vec::new();
         for study in studies.iter().filter(|study| study.similarity > 0.0) {
             let known = study.trials.iter().filter(|trial| (0.0..=1.0).contains(&trial.rank));
-            rows.extend(known.map(|trial| (encoding.encode(&trial.params), trial.rank, study.similarity.min(1.0))));
+            let row = |trial: &EarlierTrial| Row {
+                point: encoding.encode(&trial.params),
+                params: trial.params.clone(),
+                rank: trial.rank,
+                similarity: study.similarity.min(1.0),
+            };
+            rows.extend(known.map(row));
         }
-        let has = |axis: &usize| rows.iter().any(|(point, _, _)| !point[*axis].is_nan());
+        let has = |axis: &usize| rows.iter().any(|row| !row.point[*axis].is_nan());
         let axes = (0..encoding.axes().len()).filter(has).collect::<Vec<_>>();
         if axes.is_empty() || rows.len() < 2 {
             return None;
         }
         let all = encoding.dimensions();
         let dimensions = axes.iter().map(|axis| all[*axis]).collect::<Vec<_>>();
-        let parts = rows.iter().map(|(point, _, _)| part(point, &axes)).collect::<Vec<_>>();
+        let parts = rows.iter().map(|row| part(&row.point, &axes)).collect::<Vec<_>>();
         let least = 0.5 / rows.len() as f64;
         let observations = |chosen: &[usize]| Observations {
             points: Points::new(dimensions.len(), chosen.iter().map(|row| parts[*row].as_slice())),
-            targets: chosen.iter().map(|row| normal_quantile(rows[*row].1.clamp(least, 1.0 - least))).collect(),
-            noise_scale: chosen.iter().map(|row| 1.0 / rows[*row].2).collect(),
+            targets: chosen.iter().map(|row| normal_quantile(rows[*row].rank.clamp(least, 1.0 - least))).collect(),
+            noise_scale: chosen.iter().map(|row| 1.0 / rows[*row].similarity).collect(),
             variance: vec![0.0; chosen.len()],
         };
         let prior = Prior::new(dimensions.len(), LOG_NOISE);
         let hyper = fits.hyper(&dimensions, rows.len(), prior, &observations);
         let posterior = Posterior::new(hyper, &observations(&(0..rows.len()).collect::<Vec<_>>()))?;
         let most = planned.map_or(STARTS, |planned| STARTS.min((planned / SHARE) as usize));
-        rows.sort_by(|a, b| (a.1 / a.2).total_cmp(&(b.1 / b.2)));
-        let mut starts: Vec<Vec<f64>> = Vec::new();
-        for (point, _, _) in rows.iter().filter(|(_, rank, _)| *rank <= BEST) {
-            let distance = |other: &Vec<f64>| -> f64 {
+        let similarity = rows.iter().map(|row| row.similarity).fold(0.0, f64::max);
+        rows.sort_by(|a, b| (a.rank / a.similarity).total_cmp(&(b.rank / b.similarity)));
+        let mut starts: Vec<(Vec<f64>, Params)> = Vec::new();
+        for Row { point, params, .. } in rows.into_iter().filter(|row| row.rank <= BEST) {
+            let distance = |other: &[f64]| -> f64 {
                 axes.iter().map(|axis| all[*axis].distance(point[*axis], other[*axis])).sum()
             };
-            if starts.len() < most && starts.iter().all(|other| distance(other) >= DIFFERENT) {
-                starts.push(point.clone());
+            if starts.len() < most && starts.iter().all(|(other, _)| distance(other) >= DIFFERENT) {
+                starts.push((point, params));
             }
         }
-        let similarity = rows.iter().map(|(_, _, similarity)| *similarity).fold(0.0, f64::max);
         Some(Self { starts, default: encoding.encode(default), axes, posterior, similarity })
     }
 
@@ -107,7 +113,10 @@ impl Warm {
             let known = [point[axis], self.default[axis]].into_iter().find(|coordinate| !coordinate.is_nan());
             known.unwrap_or_else(|| axes[axis].spread(0.5))
         };
-        let made = |point: &Vec<f64>| encoding.assemble(ask.fixed, &mut |axis| coordinate(point, axis));
+        let made = |(point, params): &(Vec<f64>, Params)| {
+            let candidate = encoding.assemble(ask.fixed, &mut |axis| coordinate(point, axis))?;
+            Some(encoding.exactly(candidate, ask.fixed, params))
+        };
         self.starts.iter().filter_map(made).find(accept)
     }
 
@@ -133,6 +142,14 @@ impl Warm {
         }
         own.len() >= LEAST_TO_DISAGREE && agreement < 0.0
     }
+}
+
+/// A trial of an earlier study.
+struct Row {
+    point: Vec<f64>,
+    params: Params,
+    rank: f64,
+    similarity: f64,
 }
 
 fn part(point: &[f64], axes: &[usize]) -> Vec<f64> {
