@@ -9,6 +9,7 @@ use fleetune_proto::reason::REASON_KEY;
 use fleetune_proto::v1;
 use fleetune_proto::v1::admin_service_client::AdminServiceClient;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
+use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -336,4 +337,97 @@ fn with_token_of<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", bearer(token));
     request
+}
+
+fn with<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", bearer(token));
+    request
+}
+
+#[tokio::test]
+async fn a_workers_token_speaks_for_the_workers_that_registered_with_it_alone() {
+    let running = Running::start().await;
+    for (name, role) in [("own", Role::Worker), ("other", Role::Worker), ("boss", Role::Admin)] {
+        running.create(name, role, name).await;
+    }
+    let model = v1::Model { name: "m".to_owned(), path: "/m".to_owned(), hash: "00".to_owned(), bytes: 1 };
+    let registration = v1::RegisterRequest {
+        worker_id: "a".repeat(32),
+        name: "a".to_owned(),
+        inventory_json: serde_json::to_string(&fleetune_core::Inventory::default()).unwrap(),
+        executors: [("llama-cpp".to_owned(), "e".to_owned())].into(),
+        models: vec![model],
+        ..v1::RegisterRequest::default()
+    };
+    let config = v1::StudyConfig {
+        directions: vec![v1::Direction::Maximize.into()],
+        benchmark: Some(v1::Benchmark {
+            model: "m".to_owned(),
+            executor: "llama-cpp".to_owned(),
+            workload: Some(v1::Workload { prompt: 8, r#gen: 8, repetitions: 1, warmup: 0 }),
+            objective: v1::Objective::Decode.into(),
+            timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            ..v1::Benchmark::default()
+        }),
+        ..v1::StudyConfig::default()
+    };
+    let create = v1::CreateStudyRequest {
+        request_id: "c".to_owned(),
+        name: "s".to_owned(),
+        config: Some(config),
+        ..v1::CreateStudyRequest::default()
+    };
+    StudyServiceClient::new(running.local.clone()).create_study(create).await.unwrap();
+
+    let mut workers = WorkerServiceClient::new(running.channel.clone());
+    workers.register(with("own", registration.clone())).await.unwrap();
+    let acquire = |request_id: &str| v1::AcquireRequest {
+        worker_id: "a".repeat(32),
+        request_id: request_id.to_owned(),
+        ..v1::AcquireRequest::default()
+    };
+    let job = workers.acquire(with("own", acquire("1"))).await.unwrap().into_inner().jobs.remove(0);
+    let lease_token = job.lease.unwrap().token;
+    let heartbeat = v1::HeartbeatRequest { worker_id: "a".repeat(32), tokens: vec![lease_token.clone()] };
+    let drain = v1::DrainRequest { worker_id: "a".repeat(32) };
+    let release = v1::ReleaseRequest { lease_token: lease_token.clone() };
+    let failure = v1::Failure { kind: v1::FailKind::Error.into(), message: "no".to_owned() };
+    let finish = v1::FinishRequest {
+        lease_token: lease_token.clone(),
+        outcome: Some(v1::finish_request::Outcome::Failed(failure)),
+        detail: None,
+    };
+    let round = v1::RecordRoundRequest { lease_token: lease_token.clone(), ..v1::RecordRoundRequest::default() };
+    let report = v1::ReportRequest { study: "s".to_owned(), lease_token, ..v1::ReportRequest::default() };
+    let mut studies = StudyServiceClient::new(running.channel.clone());
+    let refusals = [
+        workers.register(with("other", registration.clone())).await.map(drop),
+        workers.acquire(with("other", acquire("2"))).await.map(drop),
+        workers.heartbeat(with("other", heartbeat.clone())).await.map(drop),
+        workers.drain(with("other", drain)).await.map(drop),
+        workers.release(with("other", release)).await.map(drop),
+        workers.record_round(with("other", round)).await.map(drop),
+        workers.finish(with("other", finish.clone())).await.map(drop),
+        studies.report(with("other", report)).await.map(drop),
+    ];
+    for (index, refused) in refusals.into_iter().enumerate() {
+        let refused = refused.expect_err(&format!("call {index}"));
+        assert_eq!((refused.code(), reason(&refused)), (Code::PermissionDenied, "PERMISSION_DENIED"), "call {index}");
+    }
+    // Nor does it help to be another worker.
+    let other = v1::RegisterRequest { worker_id: "b".repeat(32), ..registration.clone() };
+    workers.register(with("other", other)).await.unwrap();
+    let foreign = v1::HeartbeatRequest { worker_id: "b".repeat(32), ..heartbeat.clone() };
+    let refused = workers.heartbeat(with("other", foreign)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    for token in ["own", "boss"] {
+        let beat = workers.heartbeat(with(token, heartbeat.clone())).await.unwrap().into_inner();
+        assert_eq!(beat.leases[0].state(), v1::LeaseState::Renewed, "{token}");
+    }
+    workers.finish(with("own", finish)).await.unwrap();
+    // With its own gone, it gets a new one.
+    running.revoke("own").await;
+    workers.register(with("other", registration)).await.unwrap();
+    workers.acquire(with("other", acquire("3"))).await.unwrap();
 }

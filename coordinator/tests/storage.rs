@@ -146,7 +146,8 @@ conformance! {
         without_boot_ids_nobody_crashed
         draining_is_told_by_heartbeat
         what_a_worker_holds_is_told_until_it_is_lost_or_over
-        an_unknown_worker_is_told_so;
+        an_unknown_worker_is_told_so
+        a_worker_keeps_its_token_while_that_is_in_force;
     comparisons:
         a_comparison_confirms_the_study
         creating_a_comparison_can_be_repeated

@@ -1,4 +1,4 @@
--- Which study a worker serves next.
+-- Which study a worker serves next, and which token speaks for it.
 
 ALTER TABLE study ADD COLUMN priority INTEGER NOT NULL DEFAULT 0; -- higher ones first
 ALTER TABLE study ADD COLUMN max_parallel INTEGER CHECK (max_parallel >= 1); -- trials leased at once; NULL: no limit
@@ -11,3 +11,5 @@ ALTER TABLE study ADD COLUMN parent_id INTEGER REFERENCES study (id) ON DELETE C
 ALTER TABLE study ADD COLUMN class TEXT; -- which workers it is of; NULL unless it is a child
 
 CREATE UNIQUE INDEX study_by_class ON study (parent_id, class) WHERE parent_id IS NOT NULL;
+
+ALTER TABLE worker ADD COLUMN token_id INTEGER; -- of the worker's token that it registered with; NULL: any will do

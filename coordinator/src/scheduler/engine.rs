@@ -10,6 +10,7 @@ use fleetune_core::study::{Budget, StudyConfig};
 use fleetune_core::{Schedule, StudyId, StudyState, Timestamp};
 use tokio::sync::{Mutex, watch};
 
+use super::binding::Bindings;
 use super::board::Board;
 use super::desk::Desk;
 use super::error::EngineError;
@@ -78,6 +79,7 @@ pub struct Engine {
     pub(super) board: Board,
     pub(super) staff: Staff,
     pub(super) selectors: Selectors,
+    pub(super) bindings: Bindings,
     service: Arc<Service>,
     pub(super) holders: Arc<Holders>,
 }
@@ -164,6 +166,7 @@ impl Engine {
             board: Board::default(),
             staff: Staff::default(),
             selectors: Selectors::default(),
+            bindings: Bindings::default(),
             service,
             holders: Arc::default(),
         }

@@ -4,6 +4,7 @@ mod access;
 mod analysis;
 mod ask;
 mod best;
+mod binding;
 mod board;
 mod columns;
 mod comparison;

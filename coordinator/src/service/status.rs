@@ -116,6 +116,7 @@ fn store(error: &StoreError) -> Status {
         StoreError::TrialNotFound { .. } | StoreError::NoTrialOfId(_) => (Code::NotFound, Reason::TrialNotFound),
         StoreError::JobNotFound(_) => (Code::NotFound, Reason::JobNotFound),
         StoreError::WorkerNotFound(_) => (Code::NotFound, Reason::WorkerUnknown),
+        StoreError::AnotherToken(_) => (Code::PermissionDenied, Reason::PermissionDenied),
         StoreError::TokenNotFound(_) => (Code::NotFound, Reason::TokenNotFound),
         StoreError::TokenNameTaken(_) => (Code::AlreadyExists, Reason::TokenExists),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
@@ -140,6 +141,9 @@ fn store(error: &StoreError) -> Status {
     let remedy;
     let hint = match error {
         StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),
+        StoreError::AnotherToken(_) => {
+            Some("call with the token that it registered with; once that one is revoked it may register with another")
+        }
         StoreError::IsParent(name) => {
             remedy = format!("name one of those that `fleetune study show {name}` lists");
             Some(remedy.as_str())

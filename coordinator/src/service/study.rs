@@ -11,6 +11,7 @@ use futures::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::worker::own_token;
 use super::{analysis, status, view, watch};
 use crate::scheduler::{ClientLease, Engine, EngineError, Tell};
 use crate::storage::{TrialFilter, audit, external};
@@ -139,8 +140,12 @@ impl StudyService for StudyApi {
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<v1::ReportResponse> {
+        let caller = own_token(&request);
         let request = request.into_inner();
         let token = token(&request.lease_token)?;
+        if let Some(token) = token {
+            self.engine.check_holder(caller, token).await.map_err(refused)?;
+        }
         let number = TrialNumber(request.number);
         let stop =
             self.engine.report(&request.study, number, request.step, request.value, token).await.map_err(refused)?;

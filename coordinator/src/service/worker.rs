@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleetune_core::runner::SETTING_NAMES;
-use fleetune_core::{Inventory, LeaseToken, VisibleModel, WorkerId};
+use fleetune_core::{Inventory, LeaseToken, Role, VisibleModel, WorkerId};
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::v1::worker_service_server::WorkerService;
 use fleetune_proto::{convert, v1};
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::access::Caller;
 use super::study::bounded;
 use super::{status, view};
 use crate::scheduler::{Assignment, Cell, Described, Engine, EngineError, NextRound, Work};
@@ -43,6 +44,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl WorkerService for WorkerApi {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Answer<v1::RegisterResponse> {
+        let token = own_token(&request);
         let request = request.into_inner();
         let registration = Registration {
             id: WorkerId(request.worker_id),
@@ -53,6 +55,7 @@ impl WorkerService for WorkerApi {
             version: request.version,
             held: tokens(&request.held)?,
             models: models(request.models)?,
+            token,
         };
         self.engine.register(registration).await.map_err(refused)?;
         let options = self.engine.options();
@@ -63,10 +66,12 @@ impl WorkerService for WorkerApi {
     }
 
     async fn acquire(&self, request: Request<v1::AcquireRequest>) -> Answer<v1::AcquireResponse> {
+        let token = own_token(&request);
         let request = request.into_inner();
+        let worker = WorkerId(request.worker_id);
+        self.engine.check_speaker(token, &worker).await.map_err(refused)?;
         let wait = Duration::try_from_secs_f64(request.wait_s).map_err(|error| wrong("wait_s", error))?;
         let only = (!request.study.is_empty()).then_some(request.study.as_str());
-        let worker = WorkerId(request.worker_id);
         let acquired = self
             .engine
             .acquire(&worker, &request.request_id, request.max_jobs.max(1), wait, only, &self.stop)
@@ -77,9 +82,15 @@ impl WorkerService for WorkerApi {
     }
 
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Answer<v1::HeartbeatResponse> {
+        let token = own_token(&request);
         let request = request.into_inner();
+        let worker = WorkerId(request.worker_id);
+        self.engine.check_speaker(token, &worker).await.map_err(refused)?;
         let tokens = tokens(&request.tokens)?;
-        let beat = self.engine.heartbeat(&WorkerId(request.worker_id), &tokens).await.map_err(refused)?;
+        for lease in &tokens {
+            self.engine.check_holder(token, *lease).await.map_err(refused)?;
+        }
+        let beat = self.engine.heartbeat(&worker, &tokens).await.map_err(refused)?;
         let leases = beat
             .leases
             .iter()
@@ -96,8 +107,10 @@ impl WorkerService for WorkerApi {
     }
 
     async fn record_round(&self, request: Request<v1::RecordRoundRequest>) -> Answer<v1::RecordRoundResponse> {
+        let caller = own_token(&request);
         let request = request.into_inner();
         let token = token(&request.lease_token)?;
+        self.engine.check_holder(caller, token).await.map_err(refused)?;
         let cells = request.cells.into_iter().map(cell).collect::<Result<_, _>>()?;
         let next = self.engine.record_round(token, request.round, cells).await.map_err(refused)?;
         let cells_left = next.as_ref().map_or(0, |next| next.cells_left);
@@ -106,8 +119,10 @@ impl WorkerService for WorkerApi {
 
     async fn finish(&self, request: Request<v1::FinishRequest>) -> Answer<v1::FinishResponse> {
         use v1::finish_request::Outcome;
+        let caller = own_token(&request);
         let request = request.into_inner();
         let token = token(&request.lease_token)?;
+        self.engine.check_holder(caller, token).await.map_err(refused)?;
         match request.outcome {
             Some(Outcome::Described(description)) => {
                 let described = described(description)?;
@@ -129,17 +144,27 @@ impl WorkerService for WorkerApi {
     }
 
     async fn release(&self, request: Request<v1::ReleaseRequest>) -> Answer<v1::ReleaseResponse> {
+        let caller = own_token(&request);
         let token = token(&request.into_inner().lease_token)?;
+        self.engine.check_holder(caller, token).await.map_err(refused)?;
         self.engine.release(token).await.map_err(refused)?;
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
+        let token = own_token(&request);
         let worker = WorkerId(request.into_inner().worker_id);
+        self.engine.check_speaker(token, &worker).await.map_err(refused)?;
         crate::storage::audit::about("worker", &worker.0);
         self.engine.set_draining(&worker, true).await.map_err(refused)?;
         Ok(Response::new(v1::DrainResponse {}))
     }
+}
+
+/// The worker's token that a call came with; none for an admin's, and where none is asked for.
+pub(super) fn own_token<T>(request: &Request<T>) -> Option<i64> {
+    let caller = request.extensions().get::<Caller>();
+    caller.filter(|caller| caller.role == Role::Worker).map(|caller| caller.token)
 }
 
 fn job(assignment: &Assignment) -> v1::Job {

@@ -35,6 +35,9 @@ pub enum StoreError {
     /// No such worker.
     #[error("there is no worker `{0}`")]
     WorkerNotFound(String),
+    /// Another token speaks for the worker.
+    #[error("worker `{0}` has registered with another token")]
+    AnotherToken(String),
     /// No such token.
     #[error("there is no token `{0}`")]
     TokenNotFound(String),

@@ -436,6 +436,7 @@ pub(super) struct RawWorker {
     draining: bool,
     registered_at: i64,
     last_seen: i64,
+    token_id: Option<i64>,
 }
 
 impl RawWorker {
@@ -451,6 +452,7 @@ impl RawWorker {
             draining: self.draining,
             registered_at: Timestamp(self.registered_at),
             last_seen: Timestamp(self.last_seen),
+            token: self.token_id,
         })
     }
 }

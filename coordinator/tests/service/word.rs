@@ -96,6 +96,7 @@ async fn a_store_hears_of_others_alone_and_not_of_heartbeats() {
         version: String::new(),
         held: Vec::new(),
         models: Vec::new(),
+        token: None,
     };
     let worker = registration.id.clone();
     let mut own = here.changes();

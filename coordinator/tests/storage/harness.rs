@@ -228,6 +228,7 @@ pub fn registration(name: &str, boot: &str, held: &[LeaseToken]) -> Registration
         version: "0.1.0".to_owned(),
         held: held.to_vec(),
         models: vec![model("m.gguf")],
+        token: None,
     }
 }
 

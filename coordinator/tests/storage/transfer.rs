@@ -2,8 +2,9 @@
 
 use fleetune_coordinator::storage::testing::PrivatePostgres;
 use fleetune_coordinator::storage::{
-    AttributeKind, AttributeOwner, NewToken, Store, StoreError, TrialFilter, transfer,
+    AttributeKind, AttributeOwner, Family, NewStudy, NewToken, Store, StoreError, TrialFilter, transfer,
 };
+use fleetune_core::schedule::Per;
 use fleetune_core::{Role, StudyState, TrialNumber};
 use serde_json::json;
 
@@ -30,6 +31,9 @@ async fn fill(db: &Db) {
         expires_at: Some(at(99)),
     };
     db.store.create_token(new, at(5)).await.unwrap();
+    let parent = NewStudy { family: Some(Family::Parent(Per::Device)), ..new_study("family", StudyState::Active) };
+    let parent = db.store.create_study(parent, at(5)).await.unwrap();
+    db.store.create_child(parent.id, "d".to_owned(), at(5)).await.unwrap();
     // Its id must never come again.
     let gone = db.store.create_study(new_study("gone", StudyState::Active), at(6)).await.unwrap();
     db.store.delete_study(gone.id).await.unwrap();
@@ -38,6 +42,9 @@ async fn fill(db: &Db) {
 async fn assert_same(one: &Store, other: &Store) {
     let study = one.study_by_name("a").await.unwrap();
     assert_eq!(other.study_by_name("a").await.unwrap(), study);
+    let parent = one.study_by_name("family").await.unwrap().id;
+    let children = one.children(parent).await.unwrap();
+    assert_eq!((children.len(), other.children(parent).await.unwrap()), (1, children));
     let all = TrialFilter { from: TrialNumber(0), limit: 100, states: Vec::new() };
     let trials = one.trials(study.id, &all).await.unwrap();
     assert_eq!(other.trials(study.id, &all).await.unwrap(), trials);
@@ -61,16 +68,16 @@ pub async fn a_copy_of_either_kind_is_the_same_and_goes_on(db: Db) {
     for target in [file, PrivatePostgres::start().empty_database()] {
         let copied = transfer::copy(&db.url, &target).await.unwrap();
         let rows = |name: &str| copied.tables.iter().find(|(table, _)| table == name).unwrap().1;
-        assert_eq!((rows("study"), rows("trial"), rows("attempt"), rows("access_token")), (1, 3, 1, 1));
+        assert_eq!((rows("study"), rows("trial"), rows("attempt"), rows("access_token")), (3, 3, 1, 1));
         let store = Store::open(&target).await.unwrap();
         assert_same(&db.store, &store).await;
         // It takes what comes next, under ids that were never given out.
         let study = store.study_by_name("a").await.unwrap();
         store.start(start_at(study.id, study.next_turn, &[study.next_number]), at(9)).await.unwrap();
         let next = store.create_study(new_study("b", StudyState::Active), at(9)).await.unwrap();
-        assert_eq!(next.id.0, study.id.0 + 2);
+        assert_eq!(next.id.0, study.id.0 + 4);
         let found = transfer::examine(&target).await.unwrap();
-        assert_eq!((found.studies, found.trials, found.faults), (2, 4, Vec::<String>::new()));
+        assert_eq!((found.studies, found.trials, found.faults), (4, 4, Vec::<String>::new()));
         // What holds something is not written over.
         let refused = transfer::copy(&db.url, &target).await.unwrap_err();
         assert!(matches!(&refused, StoreError::CannotOpen { why, .. } if why.contains("empty database")), "{refused}");
@@ -93,7 +100,7 @@ pub async fn a_backup_is_made_under_load_and_restored(db: Db) {
     backup.unwrap();
     let url = format!("sqlite://{}", file.display());
     let found = transfer::examine(&url).await.unwrap();
-    assert_eq!((found.studies, found.faults), (1, Vec::<String>::new()));
+    assert_eq!((found.studies, found.faults), (3, Vec::<String>::new()));
     assert!((3..=53).contains(&found.trials), "{}", found.trials);
     assert!(transfer::backup(&db.url, &file).await.is_err(), "a backup was written over");
     let target = PrivatePostgres::start().empty_database();

@@ -1,7 +1,7 @@
 //! Workers that register, come back after a crash or a reboot, drain.
 
-use fleetune_coordinator::storage::{AttemptState, Claimed, JobKind, LeaseStatus, StoreError};
-use fleetune_core::{Attempt, FailKind, StudyState, TrialState, WorkerId};
+use fleetune_coordinator::storage::{AttemptState, Claimed, JobKind, LeaseStatus, NewToken, Registration, StoreError};
+use fleetune_core::{Attempt, FailKind, Role, StudyState, TrialState, WorkerId};
 use serde_json::Value;
 
 use super::harness::{Db, TTL, at, complete, fail_kind, job, new_study, registration, worker};
@@ -146,4 +146,28 @@ pub async fn what_a_worker_holds_is_told_until_it_is_lost_or_over(db: Db) {
     db.set_state(&study, StudyState::Cancelled, 5).await;
     assert_eq!(held("w").await, mine[2..]);
     assert_eq!(held("v").await, []);
+}
+
+pub async fn a_worker_keeps_its_token_while_that_is_in_force(db: Db) {
+    let token = async |name: &str, byte: u8| {
+        let new = NewToken {
+            name: name.to_owned(),
+            role: Role::Worker,
+            hash: [byte; 32],
+            created_by: String::new(),
+            expires_at: None,
+        };
+        db.store.create_token(new, at(0)).await.unwrap().id
+    };
+    let (own, other) = (token("own", 1).await, token("other", 2).await);
+    let with = |token| Registration { token, ..registration("w", "boot", &[]) };
+    assert_eq!(db.store.register(with(Some(own)), at(1)).await.unwrap().token, Some(own));
+    let refused = db.store.register(with(Some(other)), at(2)).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::AnotherToken(name) if name == "the w"), "{refused}");
+    assert_eq!(db.store.worker(&worker("w")).await.unwrap().last_seen, at(1));
+    db.store.register(with(Some(own)), at(3)).await.unwrap();
+    db.store.revoke_token("own", at(4)).await.unwrap();
+    assert_eq!(db.store.register(with(Some(other)), at(5)).await.unwrap().token, Some(other));
+    // Who needs no token, or an admin's, may do everything.
+    assert_eq!(db.store.register(with(None), at(6)).await.unwrap().token, None);
 }

@@ -145,7 +145,11 @@ pub async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Res
 }
 
 async fn serve(call: Admitted, next: Next) -> Response {
-    let Admitted { request, rule, caller, is_grpc } = call;
+    let Admitted { mut request, rule, caller, is_grpc } = call;
+    if let Some(caller) = &caller {
+        // The services ask for it.
+        request.extensions_mut().insert(caller.clone());
+    }
     let deed = rule.call.filter(|_| rule.is_deed).map(|(_, method)| deed(method, caller.as_ref(), peer(&request)));
     let served = async move {
         match deed {

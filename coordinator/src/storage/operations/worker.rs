@@ -25,6 +25,9 @@ impl Operation for Register {
     async fn apply(&self, rows: &mut dyn Rows) -> Result<WorkerRecord, StoreError> {
         let new = &self.registration;
         let known = rows.worker(&new.id).await?;
+        if let (Some(token), Some(known)) = (new.token, &known) {
+            self.check_token(rows, token, known).await?;
+        }
         let old_boot = known.as_ref().map_or("", |worker| worker.inventory.boot_id.as_str());
         let boot = new.inventory.boot_id.as_str();
         // A system that does not tell its boots is never said to have crashed.
@@ -63,6 +66,7 @@ impl Operation for Register {
             draining: known.as_ref().is_some_and(|known| known.draining),
             registered_at: known.as_ref().map_or(self.now, |known| known.registered_at),
             last_seen: self.now,
+            token: new.token,
         };
         rows.save_worker(&worker).await?;
         Ok(worker)
@@ -82,6 +86,15 @@ fn names(token: LeaseToken, job: &JobRow) -> bool {
 }
 
 impl Register {
+    /// A worker gets another token when its own is in force no more, from an admin, or never.
+    async fn check_token(&self, rows: &mut dyn Rows, token: i64, known: &WorkerRecord) -> Result<(), StoreError> {
+        let Some(own) = known.token.filter(|own| *own != token) else { return Ok(()) };
+        match rows.token(own).await?.filter(|own| own.is_in_force(self.now)) {
+            Some(_) => Err(StoreError::AnotherToken(known.name.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// What becomes of a job that the worker no longer runs.
     async fn give_up(
         &self,

@@ -30,6 +30,8 @@ pub struct WorkerRecord {
     pub registered_at: Timestamp,
     /// Newest sign of life.
     pub last_seen: Timestamp,
+    /// The worker's token that speaks for it; none: any does.
+    pub token: Option<i64>,
 }
 
 impl WorkerRecord {
@@ -63,6 +65,8 @@ pub struct Registration {
     pub held: Vec<LeaseToken>,
     /// Models it can read.
     pub models: Vec<VisibleModel>,
+    /// The worker's token that it came with.
+    pub token: Option<i64>,
 }
 
 /// A job that a worker holds the lease of.

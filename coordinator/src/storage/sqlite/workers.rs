@@ -13,8 +13,8 @@ use crate::storage::rows::WorkerRows;
 macro_rules! select_worker {
     ($rest:literal) => {
         concat!(
-            "SELECT id, name, labels, inventory, executors, version, models, draining, registered_at, last_seen \
-             FROM worker ",
+            "SELECT id, name, labels, inventory, executors, version, models, draining, registered_at, last_seen, \
+             token_id FROM worker ",
             $rest
         )
     };
@@ -38,15 +38,17 @@ impl WorkerRows for SqliteRows {
         self.dirty = true;
         let upsert = query(
             "INSERT INTO worker (id, name, labels, inventory, executors, version, models, draining, registered_at, \
-             last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+             last_seen, token_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
              labels = excluded.labels, inventory = excluded.inventory, executors = excluded.executors, \
-             version = excluded.version, models = excluded.models, draining = excluded.draining, last_seen = excluded.last_seen",
+             version = excluded.version, models = excluded.models, draining = excluded.draining, last_seen = excluded.last_seen, \
+             token_id = excluded.token_id",
         );
         let upsert = upsert.bind(&worker.id.0).bind(&worker.name).bind(to_json("labels", &worker.labels)?);
         let upsert = upsert.bind(to_json("inventory", &worker.inventory)?);
         let upsert = upsert.bind(to_json("executors", &worker.executors)?).bind(&worker.version);
         let upsert = upsert.bind(to_json("models", &worker.models)?);
-        let upsert = upsert.bind(worker.draining).bind(worker.registered_at.0).bind(worker.last_seen.0);
+        let upsert =
+            upsert.bind(worker.draining).bind(worker.registered_at.0).bind(worker.last_seen.0).bind(worker.token);
         upsert.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
