@@ -107,7 +107,8 @@ impl CliError {
                 | Reason::TooFewTrials
                 | Reason::Contended
                 | Reason::TokenExists
-                | Reason::TokenNotFound,
+                | Reason::TokenNotFound
+                | Reason::RegionNotFound,
             ) => Exit::NotFoundOrConflict,
             Some(
                 Reason::StorageFull

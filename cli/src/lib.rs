@@ -105,6 +105,12 @@ async fn run(cli: Cli) -> CliResult<Exit> {
             connection.close().await;
             done
         }
+        Command::Region { verb } => {
+            let connection = connect_to_existing(&config).await?;
+            let done = command::region::run(verb, client::Fleet::new(connection.link()), format).await;
+            connection.close().await;
+            done
+        }
         Command::Token { verb } => {
             let creates = matches!(verb, args::TokenVerb::Create(_));
             let connection = if creates { connect(&config).await? } else { connect_to_existing(&config).await? };

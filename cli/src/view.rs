@@ -2,6 +2,7 @@
 
 mod access;
 mod analysis;
+mod region;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -11,10 +12,12 @@ use serde::Serialize;
 
 pub use access::{AuditView, NewTokenView, TokenView};
 pub use analysis::{ChangeView, FrontView, ImportanceView, ImportancesView, OutlookView, SensitivityView};
+pub use region::{IncidentView, RegionView};
 pub use schedule::{ChildView, FamilyBestView, ScheduleView};
 
 /// A study.
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a fact each")]
 pub struct StudyView {
     /// Unique name.
     pub name: String,
@@ -46,6 +49,8 @@ pub struct StudyView {
     pub allow_wsl_unsafe: bool,
     /// Names of the earlier studies that the sampler learns from.
     pub warm_start: Vec<String>,
+    /// Whether configurations run that lie in an unsafe region.
+    pub ignore_regions: bool,
     /// Settings that the person fixed; the others of `fixed` are the machine's defaults.
     pub given: Params,
     /// Sampler.

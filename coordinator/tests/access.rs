@@ -110,7 +110,7 @@ fn calls() -> Vec<(String, Vec<Role>)> {
             for method in &service.method {
                 let roles = match (service.name(), method.name()) {
                     ("StudyService", "Report") => vec![Role::Client, Role::Worker],
-                    ("AdminService", _) | ("FleetService", "DrainWorker" | "ResumeWorker") => vec![],
+                    ("AdminService", _) | ("FleetService", "DrainWorker" | "ResumeWorker" | "DeleteRegion") => vec![],
                     ("StudyService" | "FleetService" | "StorageService" | "TransferService", _) => vec![Role::Client],
                     ("WorkerService", _) => vec![Role::Worker],
                     (service, _) => panic!("who may call {service}?"),

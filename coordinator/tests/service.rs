@@ -11,6 +11,7 @@ mod service {
     pub mod lease;
     pub mod machine;
     pub mod optuna;
+    pub mod regions;
     pub mod replicas;
     pub mod share;
     pub mod silence;

@@ -12,6 +12,7 @@ mod storage {
     pub mod lost;
     pub mod model;
     pub mod opening;
+    pub mod regions;
     pub mod schedules;
     pub mod starts;
     pub mod studies;
@@ -74,6 +75,16 @@ conformance! {
         a_step_from_a_revision_that_is_gone_changes_nothing
         a_request_that_started_trials_starts_no_more_in_a_step
         a_step_starts_queue_entries_and_leases_beside_fresh_trials;
+    regions:
+        a_configuration_that_lost_two_workers_is_in_quarantine
+        two_lost_workers_make_a_region_that_other_studies_heed
+        a_machine_that_went_down_makes_a_region
+        a_machine_that_went_down_takes_back_what_another_runs_now
+        crashes_that_are_alike_make_a_region
+        what_was_measured_beyond_it_refutes_an_incident
+        a_late_result_ends_the_quarantine
+        a_person_ends_the_quarantine
+        a_region_that_is_deleted_leaves_nothing;
     schedules:
         a_schedule_is_kept_and_changes_at_any_time
         workers_lease_no_more_trials_at_once_than_they_may

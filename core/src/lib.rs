@@ -9,6 +9,7 @@ pub mod distribution;
 pub mod ids;
 pub mod inventory;
 pub mod measurement;
+pub mod region;
 pub mod runner;
 pub mod schedule;
 pub mod selector;

@@ -231,6 +231,7 @@ pub const EXECUTORS: [&str; 2] = [LLAMA_CPP, LLAMA_BENCH];
 
 /// What the workers of a model study run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own that a person makes")]
 pub struct Benchmark {
     /// The model, as a path or name that a worker resolves in its folders.
     pub model: String,
@@ -251,6 +252,9 @@ pub struct Benchmark {
     /// Let the sampler know what arithmetic says of configurations: memory, speed, equal settings.
     #[serde(default = "with_prior")]
     pub prior: bool,
+    /// Run what lies in an unsafe region: see [`crate::region`].
+    #[serde(default)]
+    pub ignore_regions: bool,
 }
 
 /// Studies that were made before there were estimates have none to be told of, and lose nothing.

@@ -7,6 +7,7 @@ mod detail;
 mod enums;
 mod model;
 mod pruner;
+mod region;
 mod sampler;
 mod space;
 mod value;
@@ -22,6 +23,7 @@ pub use enums::{
 };
 pub use model::{model, model_to_wire};
 pub use pruner::pruner;
+pub use region::{region, region_to_wire};
 pub use space::{distribution, distribution_to_wire, space, space_to_wire};
 pub use value::{
     duration, duration_to_wire, params, params_to_wire, timestamp, timestamp_to_wire, token, value, value_to_wire,
@@ -107,6 +109,7 @@ mod tests {
                 allow_wsl_unsafe: true,
                 confirm: true,
                 prior: false,
+                ignore_regions: true,
             }),
             earlier: vec![EarlierStudy::named("before".to_owned())],
         }

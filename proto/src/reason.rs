@@ -84,6 +84,8 @@ reasons! {
     TokenExists = "TOKEN_EXISTS",
     /// No token of that name or id.
     TokenNotFound = "TOKEN_NOT_FOUND",
+    /// No unsafe region of that id.
+    RegionNotFound = "REGION_NOT_FOUND",
     /// More than is served at once; the call may be repeated after a while.
     Overloaded = "OVERLOADED",
     /// Not in this version.

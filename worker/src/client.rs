@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
+use fleetune_core::region::UnsafeRegion;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, VisibleModel, WorkerId};
 use fleetune_proto::link::Link;
@@ -70,6 +71,8 @@ pub struct Job {
     pub pin: Option<Pin>,
     /// What is to be done.
     pub work: Work,
+    /// Where machines like this one went down.
+    pub regions: Vec<UnsafeRegion>,
 }
 
 /// A leased job that makes no sense.

@@ -4,6 +4,7 @@ mod db;
 mod model;
 mod parse;
 mod proxy;
+mod region;
 mod search;
 mod serve;
 mod study;
@@ -20,6 +21,7 @@ pub use db::DbVerb;
 pub use model::{EstimateArgs, ModelVerb, SynthArgs};
 pub use parse::parse_duration;
 pub use proxy::ProxyArgs;
+pub use region::RegionVerb;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
 pub use study::{CreateArgs, ImportArgs, ScheduleArgs, StudyVerb, UpdateArgs};
@@ -105,6 +107,12 @@ pub enum Command {
         /// The verb.
         #[command(subcommand)]
         verb: TrialVerb,
+    },
+    /// Look at what took machines down and is not run any more
+    Region {
+        /// The verb.
+        #[command(subcommand)]
+        verb: RegionVerb,
     },
     /// Create, list and revoke the tokens that a coordinator asks for
     Token {

@@ -9,6 +9,7 @@ use super::parse::{parse_duration, parse_objective, parse_setting};
 
 /// Options of a search. Those that say how a model is measured need the argument `model` of the command.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag each")]
 pub struct SearchArgs {
     /// How many configurations to try; a larger number resumes a finished search [default: 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -75,4 +76,7 @@ pub struct SearchArgs {
     /// Run configurations that are known to reset the GPU under WSL
     #[arg(long, requires = "model")]
     pub allow_wsl_unsafe: bool,
+    /// Run configurations at or beyond one that took machines like this one down (`fleetune region list`)
+    #[arg(long, requires = "model")]
+    pub ignore_regions: bool,
 }

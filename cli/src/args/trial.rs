@@ -38,6 +38,9 @@ pub enum TrialVerb {
         /// A parameter of the configuration, such as `level=9`; may be repeated
         #[arg(long, required = true, value_name = "NAME=VALUE", value_parser = parse_setting)]
         set: Vec<(String, Value)>,
+        /// Run it although it is in quarantine, where it is because it took workers down
+        #[arg(long)]
+        force: bool,
     },
     /// End a trial without a result, whoever works on it
     Cancel {

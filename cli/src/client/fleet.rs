@@ -4,10 +4,10 @@ use fleetune_proto::link::Link;
 use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
 use fleetune_proto::{convert, v1};
 
-use super::read::{checked, incomplete, micros};
+use super::read::{checked, incomplete, micros, region};
 use super::{MAX_MESSAGE, failed};
 use crate::error::CliResult;
-use crate::view::{HeldJobView, WorkerView};
+use crate::view::{HeldJobView, RegionView, WorkerView};
 
 /// Workers of one page.
 const PAGE: u32 = 500;
@@ -51,6 +51,26 @@ impl Fleet {
     pub async fn drain(&mut self, wanted: &str) -> CliResult<WorkerView> {
         let answer = self.fleet.drain_worker(v1::DrainWorkerRequest { worker: wanted.to_owned() }).await;
         worker(answer.map_err(failed(format!("failed to drain worker `{wanted}`")))?.into_inner().worker)
+    }
+
+    /// The unsafe regions of a device class and a model, of all where none is named.
+    pub async fn regions(&mut self, class: Option<&str>, model: Option<&str>) -> CliResult<Vec<RegionView>> {
+        let text = |given: Option<&str>| given.unwrap_or_default().to_owned();
+        let request = v1::ListRegionsRequest { device_class: text(class), model_hash: text(model) };
+        let answer = self.fleet.list_regions(request).await.map_err(failed("failed to list the unsafe regions"))?;
+        answer.into_inner().regions.into_iter().map(|wire| region(Some(wire))).collect()
+    }
+
+    /// An unsafe region.
+    pub async fn region(&mut self, id: i64) -> CliResult<RegionView> {
+        let answer = self.fleet.get_region(v1::GetRegionRequest { id }).await;
+        region(answer.map_err(failed(format!("failed to read unsafe region {id}")))?.into_inner().region)
+    }
+
+    /// Forgets an unsafe region.
+    pub async fn delete_region(&mut self, id: i64) -> CliResult<RegionView> {
+        let answer = self.fleet.delete_region(v1::DeleteRegionRequest { id }).await;
+        region(answer.map_err(failed(format!("failed to delete unsafe region {id}")))?.into_inner().region)
     }
 
     /// Undoes a drain.

@@ -3,7 +3,7 @@
 use fleetune_proto::{convert, v1};
 
 use crate::error::{CliError, CliResult, Exit};
-use crate::view::{AttemptView, ChildView, Counts, ScheduleView, StudyView, TrialView};
+use crate::view::{AttemptView, ChildView, Counts, IncidentView, RegionView, ScheduleView, StudyView, TrialView};
 
 /// An answer that lacks what every coordinator sends.
 pub fn incomplete() -> CliError {
@@ -41,6 +41,7 @@ pub fn study(wire: Option<v1::Study>) -> CliResult<StudyView> {
         confirm: benchmark.as_ref().is_some_and(|benchmark| benchmark.confirm),
         prior: benchmark.as_ref().is_some_and(|benchmark| benchmark.prior),
         allow_wsl_unsafe: benchmark.as_ref().is_some_and(|benchmark| benchmark.allow_wsl_unsafe),
+        ignore_regions: benchmark.as_ref().is_some_and(|benchmark| benchmark.ignore_regions),
         fixed: benchmark.map(|benchmark| benchmark.fixed).unwrap_or_default(),
         space: config.space,
         given,
@@ -88,6 +89,29 @@ fn child(wire: v1::ChildStudy) -> CliResult<ChildView> {
         baseline: best.baseline,
         gain: best.gain,
         obstacles: study.obstacles,
+    })
+}
+
+/// An unsafe region.
+pub fn region(wire: Option<v1::UnsafeRegion>) -> CliResult<RegionView> {
+    let region = checked(convert::region(wire.ok_or_else(incomplete)?))?;
+    let incident = |incident: &fleetune_core::region::Incident| IncidentView {
+        kind: incident.kind.to_string(),
+        worker: incident.worker.0.clone(),
+        study: incident.study.clone(),
+        trial: incident.trial.0,
+        attempt: incident.attempt.0,
+        at_us: Some(incident.at.0),
+        settings: incident.settings.clone(),
+        message: incident.message.clone(),
+    };
+    Ok(RegionView {
+        id: region.id,
+        why: region.why(),
+        evidence: region.evidence.iter().map(incident).collect(),
+        device_class: region.device_class,
+        model_hash: region.model_hash,
+        settings: region.settings,
     })
 }
 

@@ -104,12 +104,13 @@ impl Client {
         trial(answer.map_err(|status| about_lease(failed(status)))?.into_inner().trial.ok_or_else(incomplete)?)
     }
 
-    /// Queues a configuration.
-    pub async fn enqueue(&mut self, name: &str, params: &Params) -> CliResult<TrialView> {
+    /// Queues a configuration; `force` takes it out of quarantine.
+    pub async fn enqueue(&mut self, name: &str, params: &Params, force: bool) -> CliResult<TrialView> {
         let request = v1::EnqueueRequest {
             request_id: request_id("enqueue"),
             study: name.to_owned(),
             trials: vec![v1::FixedParams { params: convert::params_to_wire(params) }],
+            force,
         };
         let answer = self.studies.enqueue(request).await;
         let trials = answer.map_err(failed(format!("failed to queue a trial of study `{name}`")))?.into_inner().trials;

@@ -6,6 +6,7 @@ pub mod db;
 pub mod man;
 pub mod model;
 pub mod proxy;
+pub mod region;
 pub mod serve;
 pub mod study;
 pub mod token;

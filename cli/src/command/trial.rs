@@ -27,9 +27,9 @@ pub async fn run(verb: TrialVerb, mut client: Client, format: Format) -> CliResu
             let trial = tell(&mut client, args).await?;
             render::print(format, &trial, line)?;
         }
-        TrialVerb::Enqueue { study, set } => {
+        TrialVerb::Enqueue { study, set, force } => {
             let params = super::tune::options::settings(&set)?;
-            render::print(format, &client.enqueue(&study, &params).await?, line)?;
+            render::print(format, &client.enqueue(&study, &params, force).await?, line)?;
         }
         TrialVerb::Cancel { study, number } => {
             render::print(format, &client.cancel_trial(&study, number).await?, line)?;

@@ -1,8 +1,8 @@
 //! Trials.
 
-use fleetune_core::TrialState;
 use fleetune_core::measurement::{Metric, Summary};
 use fleetune_core::value::params_line;
+use fleetune_core::{Timestamp, TrialState};
 
 use super::table::{number, pairs, seconds, table};
 use crate::view::{AttemptView, TrialView};
@@ -58,6 +58,11 @@ pub fn trial(trial: &TrialView) -> String {
     ]);
     for attempt in &trial.attempts {
         text.push_str(&format!("\n\nattempt {} on worker {}: {}", attempt.attempt, attempt.worker, attempt.state));
+        if let Some(began) = attempt.started_at_us {
+            let after = |end: i64| format!(", {} later", seconds((end - began) as f64 / 1e6));
+            let ended = attempt.ended_at_us.map(after).unwrap_or_default();
+            text.push_str(&format!(" (began {}{ended})", Timestamp(began)));
+        }
         text.push_str(&self::attempt(attempt));
     }
     text

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetune_core::{StudyId, TrialNumber, WorkerId};
+use fleetune_core::{FailKind, StudyId, TrialNumber, WorkerId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::error::EngineError;
@@ -184,10 +184,14 @@ impl Round {
             match live.plan(&self.wanted()).await {
                 Ok(Plan::Starts(planned)) => starts = planned,
                 // What memory refuses may be what others have changed.
-                Ok(Plan::Hopeless(_)) | Err(_) if !self.is_current => return self.catch_up(live).await,
-                Ok(Plan::Hopeless(number)) => {
+                Ok(Plan::Hopeless(..)) | Err(_) if !self.is_current => return self.catch_up(live).await,
+                Ok(Plan::Hopeless(number, unsafe_why)) => {
+                    let (kind, why) = match unsafe_why {
+                        Some(why) => (FailKind::UnsafeRegion, format!("not started: {why}")),
+                        None => (FailKind::Error, NOTHING_LEFT.to_owned()),
+                    };
                     // It ends alone; the search goes on without it.
-                    match store.fail_waiting(live.record().id, number, NOTHING_LEFT.to_owned(), now).await {
+                    match store.fail_waiting(live.record().id, number, kind, why, now).await {
                         Ok(_) => return self.catch_up(live).await,
                         Err(StoreError::WrongTrialState { .. }) => return self.lost(live).await,
                         Err(error) => return Err(error.into()),

@@ -86,6 +86,7 @@ mod tests {
             allow_wsl_unsafe: false,
             confirm: true,
             prior: true,
+            ignore_regions: false,
         };
         StudyEstimate::new(&model, &inventory, benchmark)
     }

@@ -94,6 +94,8 @@ pub struct Happened {
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     started: u32,
+    /// Queue entries that were skipped before they were started.
+    skipped_waiting: u32,
     /// Of those that ended.
     ended: TrialCounts,
     seconds: f64,
@@ -261,7 +263,9 @@ impl History {
         if self.state[row].is_ended() || !trial.state.is_ended() {
             return;
         }
-        totals.ended.add(trial.state, trial.fail.as_ref().map(|(kind, _)| *kind), 1);
+        let kind = trial.fail.as_ref().map(|(kind, _)| *kind);
+        totals.skipped_waiting += u32::from(trial.turn.is_none() && kind.is_some_and(FailKind::is_skip));
+        totals.ended.add(trial.state, kind, 1);
         let is_feasible = trial.constraints.iter().all(|&constraint| constraint <= 0.0);
         let value = trial.values.first().filter(|value| is_feasible && !value.is_nan());
         if let Some(&value) = value.filter(|_| trial.state == TrialState::Complete) {
@@ -349,7 +353,7 @@ impl History {
 
     /// Trials that were started, those skipped before their start left out, and the skipped ones.
     pub fn started_and_skipped(&self) -> (u32, u32) {
-        let skipped = u32::try_from(self.totals.ended.skipped).unwrap_or(u32::MAX);
+        let skipped = u32::try_from(self.totals.ended.skipped).unwrap_or(u32::MAX) - self.totals.skipped_waiting;
         (self.totals.started.saturating_sub(skipped), skipped)
     }
 

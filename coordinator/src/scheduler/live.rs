@@ -22,9 +22,10 @@ use super::estimate::StudyEstimate;
 use super::guest::{Distributions, Guest};
 use super::history::{History, StepKind};
 use super::outcome::{self, Tell};
+use super::regions::Limits;
 use crate::storage::{
-    Advanced, Origin, Param, ParamSet, StartEntry, StartTrials, Store, StoreError, StudyRecord, TrialEnd, TrialFilter,
-    TrialRecord,
+    Advanced, Origin, Param, ParamSet, StartEntry, StartTrials, Store, StoreError, StudyExclusion, StudyRecord,
+    TrialEnd, TrialFilter, TrialRecord,
 };
 
 /// Trials read from storage at a time.
@@ -53,14 +54,20 @@ pub struct LiveStudy {
     seen: Revision,
     /// Samplers over spaces that clients brought, the newest last.
     guests: Vec<(Distributions, Guest)>,
+    /// What is not sampled, as of `seen`.
+    exclusions: Vec<StudyExclusion>,
+    /// The same for this search.
+    limits: Limits,
+    /// Whether everything up to `seen` is folded: a caller may go away in between.
+    is_whole: bool,
 }
 
 /// What could be started next.
 pub(super) enum Plan {
     /// For the first requests, at least one, what each starts.
     Starts(Vec<StartTrials>),
-    /// The first queue entry, which the sampler cannot complete.
-    Hopeless(TrialNumber),
+    /// The first queue entry, which the sampler cannot complete, and why where it must not be run.
+    Hopeless(TrialNumber, Option<String>),
 }
 
 /// What the budget says.
@@ -85,6 +92,9 @@ impl LiveStudy {
             held: BTreeMap::new(),
             seen: Revision(0),
             guests: Vec::new(),
+            exclusions: Vec::new(),
+            limits: Limits::default(),
+            is_whole: false,
             record: record.clone(),
             store,
         };
@@ -92,9 +102,9 @@ impl LiveStudy {
         Ok(live)
     }
 
-    /// Folds everything that happened in the study `record`, page by page. A caller that goes away in between leaves
-    /// the old record, which makes the next catch-up begin anew.
+    /// Folds everything that happened in the study `record`, page by page.
     async fn fold_all(&mut self, record: StudyRecord) -> Result<(), EngineError> {
+        self.is_whole = false;
         self.history = empty_history(&record.config);
         self.held.clear();
         self.guests.clear();
@@ -116,7 +126,12 @@ impl LiveStudy {
         // A trial that changed between two pages is there twice.
         happened.sort_unstable();
         happened.dedup();
-        let mut sampler = new_sampler(&record)?;
+        let seen = cursor.max(record.revision);
+        // What came to be excluded while the pages were read is known to a later record.
+        let record = if cursor > record.revision { self.store.study(record.id).await? } else { record };
+        let exclusions = record.exclusions_at(seen);
+        let limits = Limits::of(&record.config, &exclusions);
+        let mut sampler = new_sampler(&record, &limits)?;
         if let Some(sampler) = &mut sampler {
             for (index, happened) in happened.iter().enumerate() {
                 if let Some(event) = self.history.event(happened) {
@@ -131,8 +146,10 @@ impl LiveStudy {
         self.pruner = new_pruner(&record.config);
         self.estimate = StudyEstimate::of(&record);
         self.distributions = distributions(&record);
-        self.seen = cursor.max(record.revision);
+        self.seen = seen;
+        (self.exclusions, self.limits) = (exclusions, limits);
         self.record = record;
+        self.is_whole = true;
         Ok(())
     }
 
@@ -145,7 +162,9 @@ impl LiveStudy {
     /// Folds what changed since the last time, by whomever.
     pub async fn catch_up(&mut self) -> Result<(), EngineError> {
         let record = self.store.study(self.record.id).await?;
-        if record.config_revision != self.record.config_revision || record.config.space != self.record.config.space {
+        let is_same =
+            record.config_revision == self.record.config_revision && record.config.space == self.record.config.space;
+        if !self.is_whole || !is_same {
             // Another space or sampler: the fold starts anew under the new configuration.
             return self.fold_all(record).await;
         }
@@ -166,7 +185,12 @@ impl LiveStudy {
             }
         }
         let known = self.seen;
-        self.seen = cursor.max(record.revision).max(known);
+        let seen = cursor.max(record.revision).max(known);
+        let record = if cursor > record.revision { self.store.study(record.id).await? } else { record };
+        if record.exclusions_at(seen) != self.exclusions {
+            return self.fold_all(record).await;
+        }
+        self.seen = seen;
         self.record = record;
         self.absorb(changed.iter().collect(), known);
         Ok(())
@@ -292,7 +316,7 @@ impl LiveStudy {
         };
         let entries = match self.propose(count).await? {
             Proposal::Entries(entries) => entries,
-            Proposal::Hopeless(number) => return Ok(Plan::Hopeless(number)),
+            Proposal::Hopeless(number) => return Ok(Plan::Hopeless(number, self.unsafe_entry(number))),
         };
         let mut entries = entries.into_iter().peekable();
         let mut turn = self.record.next_turn;
@@ -366,8 +390,16 @@ impl LiveStudy {
         let sampler = self.sampler.as_ref().ok_or_else(|| EngineError::NoSpace(self.record.name.clone()))?;
         let none = Params::new();
         let fixed = self.history.fixed(number).filter(|_| is_queued).unwrap_or(&none);
+        if let Some(why) = self.limits.forbid(fixed) {
+            return Ok(Err(why.to_owned()));
+        }
         let ask = Ask { number, fixed, running, estimate: self.advice() };
         Ok(suggest(sampler.as_ref(), self.record.config.seed, &ask))
+    }
+
+    /// Why queue entry `number` must not be run.
+    fn unsafe_entry(&self, number: TrialNumber) -> Option<String> {
+        self.limits.forbid(self.history.fixed(number)?).map(str::to_owned)
     }
 
     /// The estimate as samplers take it.
@@ -425,20 +457,32 @@ impl LiveStudy {
     pub async fn verify(&mut self) -> Result<Verification, EngineError> {
         self.catch_up().await?;
         let mut verification = Verification::default();
-        let Some(mut sampler) = new_sampler(&self.record)? else {
-            return Ok(verification);
-        };
         let trials = all_trials(&self.store, self.record.id).await?;
         let mut replay = empty_history(&self.record.config);
-        let mut events = replay.absorb(trials.iter().collect(), Revision(0)).into_iter().peekable();
+        let events = replay.absorb(trials.iter().collect(), Revision(0));
+        let mut exclusions = self.record.exclusions_at(Revision(0));
+        let mut limits = Limits::of(&self.record.config, &exclusions);
+        let Some(mut sampler) = new_sampler(&self.record, &limits)? else {
+            return Ok(verification);
+        };
+        let mut observed = 0;
         for (number, turn) in replay.turns() {
             let Some(trial) = trials.get(usize::try_from(number.0).unwrap_or(usize::MAX)) else { continue };
             let Some(seen) = trial.seen.filter(|_| trial.sampler == fleetune_sampler::VERSION) else {
                 verification.skipped += 1;
                 continue;
             };
-            while let Some((_, event)) = events.next_if(|(revision, _)| *revision <= seen) {
-                sampler.observe(&event);
+            let then = self.record.exclusions_at(seen);
+            if then != exclusions {
+                // From here on the search went through another space.
+                exclusions = then;
+                limits = Limits::of(&self.record.config, &exclusions);
+                let Some(fresh) = new_sampler(&self.record, &limits)? else { break };
+                (sampler, observed) = (fresh, 0);
+            }
+            while let Some((_, event)) = events.get(observed).filter(|(revision, _)| *revision <= seen) {
+                sampler.observe(event);
+                observed += 1;
             }
             let running = replay.running_at(turn, seen);
             let ask = Ask { number, fixed: &trial.fixed, running: &running, estimate: self.advice() };
@@ -501,11 +545,11 @@ fn empty_history(config: &StudyConfig) -> History {
     history.of(config.space.clone(), config.directions.len())
 }
 
-fn new_sampler(record: &StudyRecord) -> Result<Option<Box<dyn Sampler>>, EngineError> {
+fn new_sampler(record: &StudyRecord, limits: &Limits) -> Result<Option<Box<dyn Sampler>>, EngineError> {
     if record.config.space.is_none() {
         return Ok(None);
     }
-    fleetune_sampler::build_for(&record.config, &record.name)
+    fleetune_sampler::build_for(&limits.narrow(&record.config), &record.name)
         .map(Some)
         .map_err(|error| EngineError::Sampler { name: record.name.clone(), why: error.to_string() })
 }

@@ -24,6 +24,7 @@ mod observe;
 mod obstacle;
 mod outcome;
 mod prepare;
+mod regions;
 mod share;
 mod silence;
 mod trials;

@@ -69,12 +69,13 @@ impl Engine {
         Ok(trial)
     }
 
-    /// Queues trials with partly fixed parameters.
+    /// Queues trials with partly fixed parameters; `force` takes them out of quarantine.
     pub async fn enqueue(
         &self,
         name: &str,
         request_id: &str,
         trials: Vec<Params>,
+        force: bool,
     ) -> Result<Vec<TrialRecord>, EngineError> {
         check_request_id(request_id)?;
         check_batch(trials.len())?;
@@ -88,10 +89,16 @@ impl Engine {
             .iter()
             .map(|params| {
                 let fixed = super::prepare::check_queue_entry(space, params)?;
+                super::regions::check_safe(&record, &fixed, force)?;
                 Ok(NewWaiting { fixed, origin: Origin::Enqueued })
             })
             .collect::<Result<_, EngineError>>()?;
-        let trials = self.store.enqueue(record.id, request_id.to_owned(), entries, self.now()).await?;
+        let (id, now) = (request_id.to_owned(), self.now());
+        let trials = if force {
+            self.store.enqueue_out_of_quarantine(record.id, id, entries, now).await?
+        } else {
+            self.store.enqueue(record.id, id, entries, now).await?
+        };
         self.changed();
         Ok(trials)
     }

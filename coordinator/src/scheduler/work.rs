@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetune_core::measurement::AttemptDetail;
+use fleetune_core::region::UnsafeRegion;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, TrialNumber, TrialState, WorkerId};
 
@@ -43,6 +44,8 @@ pub struct Assignment {
     pub pin: Option<Pin>,
     /// What to do.
     pub work: Work,
+    /// Where machines like the worker's went down: not to be run.
+    pub regions: Vec<UnsafeRegion>,
 }
 
 /// What to do.
@@ -146,7 +149,7 @@ impl Engine {
             let request_id = job_request(request_id, index);
             let Some(id) = self.store.leased_by(&request_id, &ids).await? else { break };
             match self.acquire_again(id, worker, &request_id).await? {
-                Some(assignment) => assignments.push(assignment),
+                Some(assignment) => assignments.push(self.with_regions(assignment, worker).await?),
                 None => spent = true,
             }
         }
@@ -192,7 +195,7 @@ impl Engine {
                 return Ok(None);
             }
             self.answered();
-            if let Some(assignment) = self.acquire_from(study, benchmark.clone(), worker, request_id).await? {
+            if let Some(assignment) = self.safe_work(study, benchmark, worker, request_id).await? {
                 self.noted();
                 return Ok(Some(assignment));
             }
@@ -250,13 +253,21 @@ impl Engine {
         match self.store.claim(id, &worker.id, request_id, self.rules(), self.now()).await? {
             Claimed::Job { job, trial, lease } => {
                 let work = self.work(&job, trial, lease.token).await?;
-                Ok(work.map(|work| Assignment { lease, study: study.name, benchmark, pin: study.pin, work }))
+                Ok(work.map(|work| Assignment {
+                    lease,
+                    study: study.name,
+                    benchmark,
+                    pin: study.pin,
+                    work,
+                    regions: Vec::new(),
+                }))
             }
             Claimed::NotBefore(_) | Claimed::Nothing => Ok(None),
         }
     }
 
-    async fn acquire_from(
+    /// A job of the study, whatever is known of its configuration.
+    pub(super) async fn acquire_from(
         &self,
         study: &StudyRecord,
         benchmark: Benchmark,
@@ -272,6 +283,7 @@ impl Engine {
                     benchmark,
                     pin: study.pin.clone(),
                     work,
+                    regions: Vec::new(),
                 }));
             }
             // A resumed search goes on in order: nothing fresh while an ended lease waits out its delay.
@@ -427,5 +439,6 @@ fn job_request(request_id: &str, index: usize) -> String {
 fn started_work(study: &StudyRecord, benchmark: Benchmark, started: Started) -> Option<Assignment> {
     let lease = started.lease?;
     let work = Work::Trial(Box::new(started.trial));
-    Some(Assignment { lease, study: study.name.clone(), benchmark, pin: study.pin.clone(), work })
+    let regions = Vec::new();
+    Some(Assignment { lease, study: study.name.clone(), benchmark, pin: study.pin.clone(), work, regions })
 }

@@ -1,8 +1,8 @@
 //! FleetService.
 
 use fleetune_core::{StudyId, StudyState, WorkerId};
-use fleetune_proto::v1;
 use fleetune_proto::v1::fleet_service_server::FleetService;
+use fleetune_proto::{convert, v1};
 use tonic::{Request, Response, Status};
 
 use super::{status, view};
@@ -105,6 +105,29 @@ impl FleetService for FleetApi {
         audit::about("worker", &worker.name);
         let worker = self.engine.set_draining(&worker.id, false).await.map_err(refused)?;
         Ok(Response::new(v1::ResumeWorkerResponse { worker: Some(self.view(&worker)) }))
+    }
+
+    async fn list_regions(&self, request: Request<v1::ListRegionsRequest>) -> Answer<v1::ListRegionsResponse> {
+        let request = request.into_inner();
+        let given = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
+        let (class, model) = (given(&request.device_class), given(&request.model_hash));
+        let regions = self.engine.regions(class.as_deref(), model.as_deref()).await.map_err(refused)?;
+        Ok(Response::new(v1::ListRegionsResponse { regions: regions.iter().map(convert::region_to_wire).collect() }))
+    }
+
+    async fn get_region(&self, request: Request<v1::GetRegionRequest>) -> Answer<v1::GetRegionResponse> {
+        let id = request.into_inner().id;
+        let regions = self.engine.regions(None, None).await.map_err(refused)?;
+        let region = regions.iter().find(|region| region.id == id);
+        let region = region.ok_or_else(|| refused(StoreError::RegionNotFound(id).into()))?;
+        Ok(Response::new(v1::GetRegionResponse { region: Some(convert::region_to_wire(region)) }))
+    }
+
+    async fn delete_region(&self, request: Request<v1::DeleteRegionRequest>) -> Answer<v1::DeleteRegionResponse> {
+        let id = request.into_inner().id;
+        audit::about("region", &id.to_string());
+        let region = self.engine.delete_region(id).await.map_err(refused)?;
+        Ok(Response::new(v1::DeleteRegionResponse { region: Some(convert::region_to_wire(&region)) }))
     }
 
     async fn fleet_status(&self, _: Request<v1::FleetStatusRequest>) -> Answer<v1::FleetStatusResponse> {

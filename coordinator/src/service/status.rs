@@ -118,6 +118,7 @@ fn store(error: &StoreError) -> Status {
         StoreError::WorkerNotFound(_) => (Code::NotFound, Reason::WorkerUnknown),
         StoreError::AnotherToken(_) => (Code::PermissionDenied, Reason::PermissionDenied),
         StoreError::TokenNotFound(_) => (Code::NotFound, Reason::TokenNotFound),
+        StoreError::RegionNotFound(_) => (Code::NotFound, Reason::RegionNotFound),
         StoreError::TokenNameTaken(_) => (Code::AlreadyExists, Reason::TokenExists),
         StoreError::NameTaken(_) => (Code::AlreadyExists, Reason::StudyExists),
         StoreError::WrongStudyState { .. } | StoreError::AtCapacity { .. } | StoreError::IsParent(_) => {

@@ -210,7 +210,8 @@ impl StudyService for StudyApi {
             .map(|fixed| convert::params(fixed.params))
             .collect::<Result<_, _>>()
             .map_err(|error| status::invalid(&error))?;
-        let trials = self.engine.enqueue(&request.study, &request.request_id, fixed).await.map_err(refused)?;
+        let trials =
+            self.engine.enqueue(&request.study, &request.request_id, fixed, request.force).await.map_err(refused)?;
         Ok(Response::new(v1::EnqueueResponse { trials: trials.iter().map(view::trial).collect() }))
     }
 

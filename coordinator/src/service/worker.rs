@@ -195,6 +195,7 @@ fn job(assignment: &Assignment) -> v1::Job {
         benchmark: Some(convert::benchmark_to_wire(&assignment.benchmark)),
         work: Some(work),
         pin: assignment.pin.as_ref().map(convert::pin_to_wire),
+        regions: assignment.regions.iter().map(convert::region_to_wire).collect(),
     }
 }
 

@@ -41,6 +41,9 @@ pub enum StoreError {
     /// No such token.
     #[error("there is no token `{0}`")]
     TokenNotFound(String),
+    /// No unsafe region of that id.
+    #[error("there is no unsafe region {0}")]
+    RegionNotFound(i64),
     /// Another token in force has the name.
     #[error("another token named `{0}` is in force")]
     TokenNameTaken(String),

@@ -20,6 +20,7 @@ mod postgres;
 mod queue;
 mod raw;
 mod record;
+mod regions;
 mod rows;
 mod shelf;
 mod sqlite;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetune_core::{LeaseToken, StudyId, StudyState, Timestamp, TrialNumber, WorkerId};
+use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, Timestamp, TrialNumber, WorkerId};
 
 use super::audit::{self, Audited};
 use super::error::StoreError;
@@ -103,7 +103,18 @@ impl Store {
         entries: Vec<NewWaiting>,
         now: Timestamp,
     ) -> Result<Vec<TrialRecord>, StoreError> {
-        self.run(Enqueue { study, request_id, entries, now }).await
+        self.run(Enqueue { study, request_id, entries, lifts: false, now }).await
+    }
+
+    /// As [`Self::enqueue`], and ends the quarantine of each of these configurations.
+    pub async fn enqueue_out_of_quarantine(
+        &self,
+        study: StudyId,
+        request_id: String,
+        entries: Vec<NewWaiting>,
+        now: Timestamp,
+    ) -> Result<Vec<TrialRecord>, StoreError> {
+        self.run(Enqueue { study, request_id, entries, lifts: true, now }).await
     }
 
     /// Puts trials into `Running` at the study's next turns. The same `request_id` again gives the same trials.
@@ -209,15 +220,16 @@ impl Store {
         self.run(CancelTrial { study, number, now }).await
     }
 
-    /// Ends a queue entry as `error` before its start. The identical call again succeeds.
+    /// Ends a queue entry as `kind` before its start. The identical call again succeeds.
     pub async fn fail_waiting(
         &self,
         study: StudyId,
         number: TrialNumber,
+        kind: FailKind,
         message: String,
         now: Timestamp,
     ) -> Result<TrialRecord, StoreError> {
-        self.run(FailWaiting { study, number, message, now }).await
+        self.run(FailWaiting { study, number, kind, message, now }).await
     }
 
     /// Registers a worker, or its return.

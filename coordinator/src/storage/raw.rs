@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use fleetune_core::region::Incident;
 use fleetune_core::schedule::Per;
 use fleetune_core::{
     Attempt, FailKind, JobId, Revision, Role, Schedule, StudyId, StudyState, Timestamp, TrialId, TrialNumber,
@@ -129,6 +130,7 @@ pub(super) struct RawStudy {
     config: String,
     pin: Option<String>,
     description: Option<String>,
+    exclusions: String,
     revision: i64,
     config_revision: i64,
     next_number: i64,
@@ -160,6 +162,7 @@ impl RawStudy {
             family: self.per.as_deref().map(|stored| family(stored, self.parent_id, self.class)).transpose()?,
             pin: self.pin.as_deref().map(|pin| from_json("pin", pin)).transpose()?,
             description: self.description.as_deref().map(|text| from_json("description", text)).transpose()?,
+            exclusions: from_json("exclusions of a study", &self.exclusions)?,
             revision: Revision(self.revision),
             config_revision: Revision(self.config_revision),
             next_number: TrialNumber(self.next_number),
@@ -507,6 +510,41 @@ impl RawAudit {
         let Self { actor, peer, action, subject, .. } = self;
         let deed = Deed { actor, role, peer, action, subject };
         Ok(AuditRecord { id: self.id, at: Timestamp(self.at), deed })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct RawIncident {
+    id: i64,
+    device_class: String,
+    model_hash: String,
+    kind: String,
+    worker: String,
+    study: String,
+    trial: i64,
+    attempt: i64,
+    at: i64,
+    settings: String,
+    message: String,
+    refuted: bool,
+}
+
+impl RawIncident {
+    pub fn record(self) -> Result<Incident> {
+        Ok(Incident {
+            id: self.id,
+            device_class: self.device_class,
+            model_hash: self.model_hash,
+            kind: FailKind::from_name(&self.kind).ok_or_else(|| corrupt("fail kind", &self.kind))?,
+            worker: WorkerId(self.worker),
+            study: self.study,
+            trial: TrialNumber(self.trial),
+            attempt: Attempt(number("attempt", self.attempt)?),
+            at: Timestamp(self.at),
+            settings: from_json("settings of an incident", &self.settings)?,
+            message: self.message,
+            refuted: self.refuted,
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod family;
+mod region;
 mod tally;
 mod worker;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::*;
 pub use family::*;
+pub use region::*;
 pub use tally::*;
 pub use worker::*;
 
@@ -46,6 +48,8 @@ pub struct StudyRecord {
     pub pin: Option<Pin>,
     /// What the describe job found, as JSON; none before, and for studies without a model.
     pub description: Option<serde_json::Value>,
+    /// What it samples no more, or did not for a while.
+    pub exclusions: Vec<StudyExclusion>,
     /// The newest revision.
     pub revision: Revision,
     /// Revision of the newest change to the configuration.

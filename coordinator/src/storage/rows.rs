@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use fleetune_core::region::Incident;
 use fleetune_core::{
     Attempt, JobId, Revision, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, Turn, WorkerId,
 };
@@ -16,8 +17,8 @@ use fleetune_core::{
 use super::error::StoreError;
 use super::foreign::ForeignRows;
 use super::record::{
-    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobRecord, NewStudy, NewToken, StudyRecord, Tally,
-    TokenHash, TokenRecord, TrialRecord, WorkerRecord,
+    AttemptRecord, AttemptState, AttributeKind, AuditRecord, Deed, JobRecord, NewIncident, NewStudy, NewToken,
+    StudyExclusion, StudyRecord, Tally, TokenHash, TokenRecord, TrialRecord, WorkerRecord,
 };
 
 /// The part of a study that every mutation of it needs, cheap to read.
@@ -213,9 +214,29 @@ pub(super) trait AccessRows {
     async fn trim_audit(&mut self, before: Timestamp, keep: u64) -> Result<u64>;
 }
 
+#[async_trait]
+pub(super) trait RegionRows {
+    /// Those of a device class and a model, oldest first.
+    async fn incidents(&mut self, device_class: &str, model_hash: &str) -> Result<Vec<Incident>>;
+    /// Those of every model of a device class, or all of them; oldest first.
+    async fn all_incidents(&mut self, device_class: Option<&str>, limit: u32) -> Result<Vec<Incident>>;
+    async fn insert_incident(&mut self, new: &NewIncident) -> Result<i64>;
+    async fn refute_incident(&mut self, id: i64) -> Result<()>;
+    async fn delete_incident(&mut self, id: i64) -> Result<()>;
+    /// Removes that of an execution which came to an end after all; whether there was one.
+    async fn forget_incident(&mut self, study: StudyId, trial: TrialNumber, attempt: Attempt) -> Result<bool>;
+    /// Removes all but the newest `keep` of a device class and a model.
+    async fn trim_incidents(&mut self, device_class: &str, model_hash: &str, keep: u32) -> Result<()>;
+    async fn save_exclusions(&mut self, study: StudyId, exclusions: &[StudyExclusion]) -> Result<()>;
+    /// Trial jobs that have not ended and that this worker lost after `after`, by study.
+    async fn lost_by(&mut self, worker: &WorkerId, after: Timestamp) -> Result<Vec<(StudyId, JobId)>>;
+}
+
 /// A transaction. Dropped without [`Rows::commit`], it leaves nothing.
 #[async_trait]
-pub(super) trait Rows: StudyRows + TrialRows + ForeignRows + JobRows + WorkerRows + AccessRows + Send {
+pub(super) trait Rows:
+    StudyRows + TrialRows + ForeignRows + JobRows + WorkerRows + AccessRows + RegionRows + Send
+{
     /// Whether anything was written since this was asked last.
     fn take_dirty(&mut self) -> bool;
     async fn commit(self: Box<Self>) -> Result<()>;

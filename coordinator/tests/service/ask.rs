@@ -112,8 +112,12 @@ async fn a_queue_entry_is_completed_by_the_sampler_under_its_conditions() {
     };
     server.create("s", v1::StudyConfig { space: Some(space), ..config(None) }).await.unwrap();
     let fixed = |n| v1::FixedParams { params: [("n".to_owned(), value(n))].into() };
-    let request =
-        v1::EnqueueRequest { request_id: fresh_id(), study: "s".to_owned(), trials: vec![fixed(900), fixed(10)] };
+    let request = v1::EnqueueRequest {
+        request_id: fresh_id(),
+        study: "s".to_owned(),
+        trials: vec![fixed(900), fixed(10)],
+        force: false,
+    };
     server.studies.enqueue(request).await.unwrap();
     let trials = server.ask("s", 3).await.unwrap();
     assert_eq!(trials[0].params.keys().collect::<Vec<_>>(), ["draft", "n", "x"]);
@@ -124,6 +128,7 @@ async fn a_queue_entry_is_completed_by_the_sampler_under_its_conditions() {
         request_id: fresh_id(),
         study: "s".to_owned(),
         trials: vec![v1::FixedParams { params: [("m".to_owned(), value(1))].into() }],
+        force: false,
     };
     assert_eq!(reason(&server.studies.enqueue(unknown).await.unwrap_err()), Reason::InvalidArgument);
 }
@@ -140,6 +145,7 @@ async fn a_queue_entry_that_nothing_can_complete_is_refused() {
         request_id: fresh_id(),
         study: "s".to_owned(),
         trials: vec![v1::FixedParams { params: [("n".to_owned(), value(5))].into() }],
+        force: false,
     };
     assert_eq!(reason(&server.studies.enqueue(request).await.unwrap_err()), Reason::InvalidArgument);
     assert_eq!(server.ask("s", 1).await.unwrap().len(), 1);
@@ -157,7 +163,7 @@ async fn a_queue_entry_with_nothing_left_around_it_ends_alone() {
     server.create("s", v1::StudyConfig { space: Some(space), sampler, ..config(None) }).await.unwrap();
     let fixed = |n| v1::FixedParams { params: [("n".to_owned(), value(n))].into() };
     let trials = vec![fixed(0), fixed(0), fixed(0), fixed(0)];
-    let request = v1::EnqueueRequest { request_id: fresh_id(), study: "s".to_owned(), trials };
+    let request = v1::EnqueueRequest { request_id: fresh_id(), study: "s".to_owned(), trials, force: false };
     server.studies.enqueue(request).await.unwrap();
     let mut asked = Vec::new();
     for _ in 0..4 {

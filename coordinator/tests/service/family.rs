@@ -194,8 +194,12 @@ async fn a_parent_takes_no_trials_and_a_study_without_a_model_no_children() {
     let refused = server.ask("s", 1).await.unwrap_err();
     assert_eq!(reason(&refused), Reason::StudyState);
     assert!(refused.message().contains("each kind of workers"), "{}", refused.message());
-    let request =
-        v1::EnqueueRequest { request_id: fresh_id(), study: "s".to_owned(), trials: vec![v1::FixedParams::default()] };
+    let request = v1::EnqueueRequest {
+        request_id: fresh_id(),
+        study: "s".to_owned(),
+        trials: vec![v1::FixedParams::default()],
+        force: false,
+    };
     server.studies.enqueue(request).await.unwrap_err();
     for (name, wanted, per) in [
         ("c", config(None), "device"),

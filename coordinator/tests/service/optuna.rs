@@ -404,7 +404,8 @@ async fn a_study_of_ours_is_seen_by_optuna() {
     server.report("ours", sampled.number, 1, 0.5).await.unwrap();
     server.tell("ours", sampled.number, 0.25).await.unwrap();
     let fixed = v1::FixedParams { params: [("n".to_owned(), value(7))].into() };
-    let enqueue = v1::EnqueueRequest { request_id: fresh_id(), study: "ours".to_owned(), trials: vec![fixed] };
+    let enqueue =
+        v1::EnqueueRequest { request_id: fresh_id(), study: "ours".to_owned(), trials: vec![fixed], force: false };
     server.studies.enqueue(enqueue).await.unwrap();
 
     let name = wire::GetStudyIdFromNameRequest { study_name: "ours".to_owned() };

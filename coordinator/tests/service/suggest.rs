@@ -139,7 +139,8 @@ async fn a_study_with_a_space_suggests_around_what_is_fixed() {
     let mut server = Server::start(&url).await;
     server.create("ours", config(None)).await.unwrap();
     let fixed = v1::FixedParams { params: [("n".to_owned(), value(7))].into() };
-    let enqueue = v1::EnqueueRequest { request_id: fresh_id(), study: "ours".to_owned(), trials: vec![fixed] };
+    let enqueue =
+        v1::EnqueueRequest { request_id: fresh_id(), study: "ours".to_owned(), trials: vec![fixed], force: false };
     let waiting = server.studies.enqueue(enqueue).await.unwrap().into_inner().trials.remove(0);
     let answer = server.suggest("ours", waiting.number, &[]).await.unwrap();
     assert_eq!((answer.internal["n"], answer.params["n"].clone()), (7.0, value(7)));

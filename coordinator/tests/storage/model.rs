@@ -66,6 +66,8 @@ struct Held {
     worker: String,
     token: LeaseToken,
     fate: Fate,
+    /// When it was found to be lost.
+    lost: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,15 +106,22 @@ impl Trial {
         self.state = state;
         self.fail = fail;
         self.values = values;
-        self.lose();
+        self.lose(0);
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self, now: i64) {
         if let Some(held) = self.held.last_mut()
             && held.fate == Fate::Open
         {
             held.fate = Fate::Lost;
+            held.lost = Some(now);
         }
+    }
+
+    /// Whether `worker`, whose last sign of life was at `seen`, has lost it since.
+    fn lost_since(&self, worker: &str, seen: i64) -> bool {
+        let lost = |held: &Held| held.fate == Fate::Lost && held.worker == worker && held.lost > Some(seen);
+        self.held.iter().any(lost)
     }
 }
 
@@ -121,6 +130,8 @@ struct Model {
     trials: Vec<Trial>,
     turns: i64,
     boots: BTreeMap<u8, u32>,
+    /// The last sign of life of each worker.
+    seen: BTreeMap<String, i64>,
     paused: bool,
     now: i64,
 }
@@ -185,7 +196,12 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
                 trial.expires = model.now + 30;
                 model.turns += 1;
                 if let (Some(name), Some(lease)) = (name, started.lease) {
-                    trial.held.push(Held { worker: format!("w{name}"), token: lease.token, fate: Fate::Open });
+                    trial.held.push(Held {
+                        worker: format!("w{name}"),
+                        token: lease.token,
+                        fate: Fate::Open,
+                        lost: None,
+                    });
                 }
             }
             Step::Wait(seconds) => model.now += seconds,
@@ -216,10 +232,10 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
                     (Claimed::Job { trial: Some(got), lease, .. }, Some(index)) => {
                         prop_assert_eq!(got.number.0 as usize, index);
                         let trial = &mut model.trials[index];
-                        trial.lose();
+                        trial.lose(model.now);
                         trial.steps.clear();
                         trial.expires = model.now + 30;
-                        trial.held.push(Held { worker: name, token: lease.token, fate: Fate::Open });
+                        trial.held.push(Held { worker: name, token: lease.token, fate: Fate::Open, lost: None });
                     }
                     (claimed, expected) => prop_assert!(false, "{:?} but expected {:?}", claimed, expected),
                 }
@@ -229,15 +245,18 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
                 *boot += u32::from(*reboot);
                 let id = format!("w{name}");
                 db.store.register(registration(&id, &format!("boot {boot}"), &[]), now).await.unwrap();
+                let seen = model.seen.insert(id.clone(), model.now).unwrap_or(0);
                 for trial in &mut model.trials {
                     let Some(last) = trial.held.last() else { continue };
-                    if trial.state != TrialState::Running || last.worker != id {
+                    let is_own = last.worker == id;
+                    let is_lost = *reboot && trial.lost_since(&id, seen);
+                    if trial.state != TrialState::Running || !is_own && !is_lost {
                         continue;
                     }
-                    if *reboot && last.fate != Fate::Released {
+                    if *reboot && !(is_own && last.fate == Fate::Released) {
                         trial.end(TrialState::Fail, Some(FailKind::HostCrash), vec![]);
                     } else if trial.lease_is_live() {
-                        trial.lose();
+                        trial.lose(model.now);
                         trial.expires = trial.expires.min(model.now);
                     }
                 }
@@ -264,6 +283,9 @@ async fn play(db: &Db, steps: &[Step]) -> Result<(), TestCaseError> {
             {
                 let index = trial % count;
                 let expected = on_trial(&mut model, index, step);
+                if matches!(step, Step::Heartbeat { .. }) && model.trials[index].is_leased() {
+                    model.seen.insert("w0".to_owned(), model.now);
+                }
                 let answer = ask(db, study.id, index, step, &model, now).await;
                 prop_assert_eq!(answer, expected, "step {} {:?}", place, step);
             }

@@ -208,11 +208,15 @@ pub async fn a_hopeless_queue_entry_ends_before_its_start(db: Db) {
     let study = db.study("a").await;
     let queued = db.enqueue(&study, "q", 1).await[0].number;
     let running = db.start(&study, None, 1).await.trial.number;
-    let failed = db.store.fail_waiting(study.id, queued, "no way".to_owned(), at(2)).await.unwrap();
+    let failed = db.store.fail_waiting(study.id, queued, FailKind::Error, "no way".to_owned(), at(2)).await.unwrap();
     assert_eq!((failed.state, &failed.fail), (TrialState::Fail, &Some((FailKind::Error, "no way".to_owned()))));
     assert_eq!((failed.turn, failed.ended_revision), (None, Some(db.reread(&study).await.revision)));
-    assert_eq!(db.store.fail_waiting(study.id, queued, "no way".to_owned(), at(3)).await.unwrap(), failed);
-    let error = db.store.fail_waiting(study.id, running, "no way".to_owned(), at(3)).await.unwrap_err();
+    assert_eq!(
+        db.store.fail_waiting(study.id, queued, FailKind::Error, "no way".to_owned(), at(3)).await.unwrap(),
+        failed
+    );
+    let error =
+        db.store.fail_waiting(study.id, running, FailKind::Error, "no way".to_owned(), at(3)).await.unwrap_err();
     assert!(matches!(error, StoreError::WrongTrialState { .. }), "{error}");
 }
 

@@ -5,6 +5,7 @@
 //! configurations is the sampler's business; this module answers what is allowed.
 
 mod error;
+mod exclusion;
 mod expression;
 mod model;
 mod parse;
@@ -14,6 +15,7 @@ mod search;
 mod tests;
 
 pub use error::SpaceError;
+pub use exclusion::{Bound, Exclusion};
 pub use model::{Constraint, Forbid, Parameter, SearchSpace, SpaceBuilder};
 pub use search::Visit;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{SpaceError, nearest};
+use super::exclusion::{Excluded, Exclusion};
 use super::expression::{Environment, Expression, environment, refuse};
 use super::{MAX_CLAUSES, MAX_PARAMETERS};
 use crate::distribution::Distribution;
@@ -42,14 +43,31 @@ impl Parameter {
 /// A combination that is never sampled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forbid {
-    pub(super) expression: Expression,
+    pub(super) condition: Condition,
     pub(super) why: Option<String>,
+}
+
+/// Who says that a combination is forbidden.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Condition {
+    /// The author of the space.
+    Clause(Expression),
+    /// What happened while it was searched.
+    Excluded(Excluded),
 }
 
 impl Forbid {
     /// The expression that is true for a forbidden configuration.
     pub fn expression(&self) -> &str {
-        self.expression.text()
+        match &self.condition {
+            Condition::Clause(expression) => expression.text(),
+            Condition::Excluded(excluded) => &excluded.text,
+        }
+    }
+
+    /// Whether it is a clause of the space's author, and no [`Exclusion`].
+    pub(super) fn is_clause(&self) -> bool {
+        matches!(self.condition, Condition::Clause(_))
     }
 
     /// The reason, for people.
@@ -59,12 +77,21 @@ impl Forbid {
 
     /// The parameters it mentions, sorted. It applies only where all of them are active.
     pub fn mentions(&self) -> &[String] {
-        self.expression.variables()
+        match &self.condition {
+            Condition::Clause(expression) => expression.variables(),
+            Condition::Excluded(excluded) => &excluded.names,
+        }
     }
 
     /// Whether it applies to `params` and holds. An evaluation that fails counts as forbidden.
     pub(super) fn applies(&self, params: &Params) -> bool {
-        self.mentions().iter().all(|name| params.contains_key(name)) && self.expression.holds(params).unwrap_or(true)
+        match &self.condition {
+            Condition::Clause(expression) => {
+                expression.variables().iter().all(|name| params.contains_key(name))
+                    && expression.holds(params).unwrap_or(true)
+            }
+            Condition::Excluded(excluded) => excluded.exclusion.contains(params),
+        }
     }
 }
 
@@ -189,7 +216,20 @@ impl SearchSpace {
                     (name.clone(), (parameter.distribution.clone(), parameter.default.clone(), when))
                 })
                 .collect(),
-            forbids: self.forbids.iter().map(|forbid| (forbid.expression().to_owned(), forbid.why.clone())).collect(),
+            forbids: self
+                .forbids
+                .iter()
+                .filter(|forbid| forbid.is_clause())
+                .map(|forbid| (forbid.expression().to_owned(), forbid.why.clone()))
+                .collect(),
+            excluded: self
+                .forbids
+                .iter()
+                .filter_map(|forbid| match &forbid.condition {
+                    Condition::Clause(_) => None,
+                    Condition::Excluded(excluded) => Some(excluded.exclusion.clone()),
+                })
+                .collect(),
             constraints: self
                 .constraints
                 .iter()
@@ -204,6 +244,7 @@ impl SearchSpace {
 pub struct SpaceBuilder {
     pub(super) parameters: BTreeMap<String, (Distribution, Option<Value>, Option<String>)>,
     pub(super) forbids: Vec<(String, Option<String>)>,
+    pub(super) excluded: Vec<Exclusion>,
     pub(super) constraints: Vec<(String, Option<String>)>,
 }
 
@@ -253,7 +294,8 @@ impl SpaceBuilder {
             let when = when.map(|text| Expression::compile(&place, &text, &environment)).transpose()?;
             parameters.insert(name, Parameter { distribution, default, when });
         }
-        let forbids = compile_forbids(self.forbids, &environment)?;
+        let mut forbids = compile_forbids(self.forbids, &environment)?;
+        forbids.extend(self.excluded.into_iter().map(Forbid::from));
         let mut space = SearchSpace {
             order: Vec::new(),
             decided_at: Vec::new(),
@@ -292,7 +334,7 @@ fn compile_forbids(
 ) -> Result<Vec<Forbid>, SpaceError> {
     let compile = |(index, (text, why)): (usize, (String, Option<String>))| {
         let place = format!("forbid clause {}", index + 1);
-        Ok(Forbid { expression: Expression::compile(&place, &text, environment)?, why })
+        Ok(Forbid { condition: Condition::Clause(Expression::compile(&place, &text, environment)?), why })
     };
     clauses.into_iter().enumerate().map(compile).collect()
 }
@@ -333,7 +375,6 @@ impl SearchSpace {
             }
             Err(SpaceError::UnknownParameter { place, name: name.clone(), nearest: nearest(name, known()) })
         };
-        let mut involved = BTreeSet::new();
         for (name, parameter) in &self.parameters {
             let Some(when) = &parameter.when else { continue };
             let place = format!("parameter `{name}`");
@@ -343,9 +384,7 @@ impl SearchSpace {
             }
             for parent in when.variables() {
                 mentioned(place.clone(), parent)?;
-                involved.insert(parent.clone());
             }
-            involved.insert(name.clone());
         }
         for (index, forbid) in self.forbids.iter().enumerate() {
             let place = format!("forbid clause {}", index + 1);
@@ -354,21 +393,30 @@ impl SearchSpace {
             }
             for name in forbid.mentions() {
                 mentioned(place.clone(), name)?;
-                involved.insert(name.clone());
             }
         }
-        let order = self.topological()?;
-        let position = |name: &String| order.iter().position(|other| other == name);
-        let mut decided_at = vec![Vec::new(); order.len()];
+        self.order = self.topological()?;
+        self.decide();
+        Ok(())
+    }
+
+    /// Finds out which parameters are mentioned, and which is the last one that each forbid clause needs.
+    pub(super) fn decide(&mut self) {
+        let mut involved = BTreeSet::new();
+        for (name, parameter) in self.parameters.iter().filter(|(_, parameter)| parameter.when.is_some()) {
+            involved.insert(name.clone());
+            involved.extend(parameter.parents().iter().cloned());
+        }
+        let position = |name: &String| self.order.iter().position(|other| other == name);
+        let mut decided_at = vec![Vec::new(); self.order.len()];
         for (index, forbid) in self.forbids.iter().enumerate() {
+            involved.extend(forbid.mentions().iter().cloned());
             if let Some(last) = forbid.mentions().iter().filter_map(position).max() {
                 decided_at[last].push(index);
             }
         }
-        self.order = order;
         self.decided_at = decided_at;
         self.involved = involved;
-        Ok(())
     }
 
     fn topological(&self) -> Result<Vec<String>, SpaceError> {

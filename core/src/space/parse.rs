@@ -77,8 +77,10 @@ impl SearchSpace {
             Some(why) => serde_json::json!({"if": forbid.expression(), "why": why}),
             None => serde_json::json!({"if": forbid.expression()}),
         };
-        if !self.forbids.is_empty() {
-            root.insert("forbid".to_owned(), self.forbids.iter().map(forbid).collect());
+        // What happened to this search is no part of what its author wrote.
+        let clauses = || self.forbids.iter().filter(|forbid| forbid.is_clause());
+        if clauses().next().is_some() {
+            root.insert("forbid".to_owned(), clauses().map(forbid).collect());
         }
         let constraint = |constraint: &super::Constraint| match constraint.expression() {
             Some(expr) => serde_json::json!({"name": constraint.name(), "expr": expr}),

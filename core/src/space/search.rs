@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::MAX_COUNTED;
 use super::error::SpaceError;
 use super::expression::{Expression, refuse};
-use super::model::SearchSpace;
+use super::model::{Condition, SearchSpace};
 use crate::distribution::Distribution;
 use crate::value::{Params, Value};
 
@@ -148,7 +148,9 @@ impl SearchSpace {
                 }
             }
             for (index, forbid) in self.forbids.iter().enumerate() {
-                check(&|| format!("forbid clause {}", index + 1), &forbid.expression, &params)?;
+                if let Condition::Clause(expression) = &forbid.condition {
+                    check(&|| format!("forbid clause {}", index + 1), expression, &params)?;
+                }
             }
         }
         Ok(())

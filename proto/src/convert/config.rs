@@ -131,6 +131,7 @@ pub fn benchmark(wire: v1::Benchmark) -> Result<Benchmark, Invalid> {
         allow_wsl_unsafe: wire.allow_wsl_unsafe,
         confirm: wire.confirm,
         prior: !wire.no_prior,
+        ignore_regions: wire.ignore_regions,
     })
 }
 
@@ -152,6 +153,7 @@ pub fn benchmark_to_wire(benchmark: &Benchmark) -> v1::Benchmark {
         allow_wsl_unsafe: benchmark.allow_wsl_unsafe,
         confirm: benchmark.confirm,
         no_prior: !benchmark.prior,
+        ignore_regions: benchmark.ignore_regions,
     }
 }
 

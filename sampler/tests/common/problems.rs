@@ -366,6 +366,7 @@ pub fn benchmark() -> Benchmark {
         allow_wsl_unsafe: false,
         confirm: false,
         prior: true,
+        ignore_regions: false,
     }
 }
 

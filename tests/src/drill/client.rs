@@ -165,7 +165,7 @@ impl Client {
             })
             .collect();
         let fixed: Vec<_> = trials.iter().map(|trial| bits::params(&trial.params)).collect();
-        let request = EnqueueRequest { request_id: self.request_id(), study: study.to_owned(), trials };
+        let request = EnqueueRequest { request_id: self.request_id(), study: study.to_owned(), trials, force: false };
         let call = |mut service: StudyServiceClient<Channel>, request| async move { service.enqueue(request).await };
         let mut first = None;
         for _ in 0..self.times() {

@@ -55,7 +55,7 @@ impl Session {
         let options = SpaceOptions { settings: settings.clone(), ..SpaceOptions::default() };
         let mut defaults = default_space_with(&file.metadata, &self.inventory, &benchmark.workload, &options).defaults;
         defaults.extend(benchmark.fixed.clone());
-        let nearest = self.rules.nearest_safe(&self.inventory, &defaults, layers, benchmark.allow_wsl_unsafe);
+        let nearest = self.guard(job, layers, &file.hash.0).nearest_safe(&defaults);
         let (defaults, baseline_note) = nearest.unwrap_or_else(|| {
             let note =
                 "the default is unsafe on this machine and no safe configuration is near to it; it will be skipped";

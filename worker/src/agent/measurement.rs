@@ -18,6 +18,7 @@ use crate::executor::{Bench, EVENT_QUEUE, Ended, Failure, Stop};
 use crate::lock::devices_of;
 use crate::measure::{Collector, Observation, Step, load_now};
 use crate::models::{Found, ModelError};
+use crate::safety::Guard;
 
 /// The tokens of every trial are the same, so that nothing but its settings differs.
 const TOKEN_SEED: u64 = 1;
@@ -101,13 +102,17 @@ impl Session {
         let pinned = job.pin.as_ref().map(|pin| pin.model_hash.as_str()).filter(|hash| !hash.is_empty());
         let Found { path: model, file } = self.models.find(&job.study, &benchmark.model, pinned).await?;
         let layers = file.metadata.layers_to_offload();
-        let violated = self.rules.violated(&self.inventory, &requested, layers, benchmark.allow_wsl_unsafe);
-        if let Some(rule) = violated {
-            let allow = if rule.wsl { "; `--allow-wsl-unsafe` runs it nevertheless" } else { "" };
-            let message = format!("not started: {} (rule `{}`){allow}", rule.why, rule.name);
-            return Err(failed(FailKind::UnsafeRegion, message));
+        let guard = self.guard(job, layers, &file.hash.0);
+        if let Some(objection) = guard.objection(&requested) {
+            return Err(failed(FailKind::UnsafeRegion, format!("not started: {objection}")));
         }
         Ok(Plan { label, model, layers, requested, settings, workload })
+    }
+
+    /// What is asked before anything of `job` is run. `layers`: those of the model, the output layer counted.
+    pub(super) fn guard<'a>(&'a self, job: &'a Job, layers: u32, model_hash: &'a str) -> Guard<'a> {
+        let (rules, inventory) = (&self.rules, &self.inventory);
+        Guard { rules, inventory, layers, benchmark: &job.benchmark, regions: &job.regions, model_hash }
     }
 
     /// A record of what was asked, before anything was observed.

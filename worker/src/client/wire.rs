@@ -75,7 +75,8 @@ fn job(token: LeaseToken, wire: v1::Job) -> Result<Job, Invalid> {
             Work::Comparison { candidates, next, cells_left: comparison.cells_left }
         }
     };
-    Ok(Job { token, study: wire.study, benchmark, pin: wire.pin.map(convert::pin), work })
+    let regions = wire.regions.into_iter().map(convert::region).collect::<Result<_, _>>()?;
+    Ok(Job { token, study: wire.study, benchmark, pin: wire.pin.map(convert::pin), work, regions })
 }
 
 /// A round may name only candidates that there are.

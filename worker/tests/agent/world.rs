@@ -197,9 +197,10 @@ pub fn job(work: v1::job::Work) -> v1::Job {
             allow_wsl_unsafe: false,
             confirm: false,
             no_prior: false,
+            ignore_regions: false,
         }),
         work: Some(work),
-        pin: None,
+        ..v1::Job::default()
     }
 }
 

@@ -200,6 +200,7 @@ fn differences(is: &StudyConfig, wanted: &StudyConfig, given: &Params) -> Vec<St
         compare("comparison at the end", on_off(is.confirm), on_off(wanted.confirm));
         compare("knowledge beforehand", on_off(is.prior), on_off(wanted.prior));
         compare("permission for WSL", on_off(is.allow_wsl_unsafe), on_off(wanted.allow_wsl_unsafe));
+        compare("permission for unsafe regions", on_off(is.ignore_regions), on_off(wanted.ignore_regions));
     }
     found
 }
@@ -277,6 +278,7 @@ mod tests {
             allow_wsl_unsafe: false,
             confirm: true,
             prior: true,
+            ignore_regions: false,
         };
         let of = |fixed: &[(&str, i64)]| {
             let fixed = fixed.iter().map(|&(name, value)| (name.to_owned(), Value::Int(value))).collect();

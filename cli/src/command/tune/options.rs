@@ -16,6 +16,7 @@ const MAX_SPACE_FILE: u64 = 1 << 20;
 
 /// A search as asked for.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag each")]
 pub struct Options {
     /// The model: a file, absolute, or the name by which workers know it; empty where clients measure.
     pub model: PathBuf,
@@ -51,6 +52,8 @@ pub struct Options {
     pub allow_wsl_unsafe: bool,
     /// Earlier studies that the sampler learns from.
     pub warm_start: Vec<String>,
+    /// Run what lies in an unsafe region.
+    pub ignore_regions: bool,
 }
 
 /// What was given on the command line, rather than configured.
@@ -116,6 +119,7 @@ impl Options {
             prior: !args.no_prior,
             allow_wsl_unsafe: args.allow_wsl_unsafe,
             warm_start: args.warm_start.clone(),
+            ignore_regions: args.ignore_regions,
         })
     }
 
@@ -139,6 +143,7 @@ impl Options {
                 allow_wsl_unsafe: self.allow_wsl_unsafe,
                 confirm: self.confirm,
                 prior: self.prior,
+                ignore_regions: self.ignore_regions,
             }),
             earlier: self.warm_start.iter().cloned().map(EarlierStudy::named).collect(),
         }

@@ -150,6 +150,7 @@ fn differences(study: &StudyView, options: &Options) -> Vec<String> {
         (!options.confirm, "comparison at the end", on_off(study.confirm), on_off(options.confirm)),
         (!options.prior, "knowledge beforehand", on_off(study.prior), on_off(options.prior)),
         (options.allow_wsl_unsafe, "permission for WSL", on_off(study.allow_wsl_unsafe), on_off(true)),
+        (options.ignore_regions, "permission for unsafe regions", on_off(study.ignore_regions), on_off(true)),
     ] {
         if is_given {
             compare(what, is, wanted);

@@ -65,7 +65,7 @@ const ADMIN: Who = Who::Only(Role::Admin);
 
 /// Each call, who may make it, whether it is a deed, how long it may take.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Who, bool, Duration); 61] = [
+const TABLE: [(&str, &str, Who, bool, Duration); 64] = [
     (STUDY_SERVICE, "CreateStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "GetStudy", CLIENT, false, USUAL),
     (STUDY_SERVICE, "ListStudies", CLIENT, false, USUAL),
@@ -101,6 +101,9 @@ const TABLE: [(&str, &str, Who, bool, Duration); 61] = [
     (FLEET_SERVICE, "ListWorkers", CLIENT, false, USUAL),
     (FLEET_SERVICE, "GetWorker", CLIENT, false, USUAL),
     (FLEET_SERVICE, "FleetStatus", CLIENT, false, USUAL),
+    (FLEET_SERVICE, "ListRegions", CLIENT, false, USUAL),
+    (FLEET_SERVICE, "GetRegion", CLIENT, false, USUAL),
+    (FLEET_SERVICE, "DeleteRegion", ADMIN, true, USUAL),
     (FLEET_SERVICE, "DrainWorker", ADMIN, true, USUAL),
     (FLEET_SERVICE, "ResumeWorker", ADMIN, true, USUAL),
     (OPTUNA_SERVICE, "CreateNewStudy", CLIENT, true, USUAL),

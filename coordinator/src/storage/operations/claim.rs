@@ -6,6 +6,7 @@ use fleetune_core::{Attempt, FailKind, JobId, LeaseToken, StudyId, StudyState, T
 use super::common::{
     abort_trial, at_limit, failure, has_room, holds, lose_attempt, need_head, need_job, need_trial, whole,
 };
+use super::regions::{lost, went_down};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{AttemptState, Claimed, JobKind, JobState, Lease, LeaseRules, Started, TrialRecord};
@@ -106,8 +107,11 @@ impl Claim {
         }
         let number = job.record.trial.ok_or(StoreError::JobNotFound(id))?;
         let mut trial = need_trial(rows, self.study, number).await?;
-        if let Some(why) = at_limit(&rows.attempts(id).await?, self.rules.max_attempts) {
+        let attempts = rows.attempts(id).await?;
+        if let Some(why) = at_limit(&attempts, self.rules.max_attempts) {
+            let lost = lost(&attempts);
             abort_trial(rows, head, &mut trial, &failure(FailKind::WorkerLost, &why), self.now).await?;
+            went_down(rows, head, &trial.record, &lost, self.now).await?;
             rows.save_head(head).await?;
             return Ok(None);
         }

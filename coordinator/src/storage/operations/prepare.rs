@@ -9,6 +9,7 @@ use super::common::{
     attempt_of, close_unserved, detail_text, finish_job, holds, lease_lost, need_head, need_job, need_study, plain,
     wrong_state,
 };
+use super::regions::copy_regions;
 use super::start::waiting_trial;
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
@@ -53,6 +54,8 @@ impl Operation for Prepare {
         study.next_number = head.next_number;
         finish_job(rows, &mut job, detail.as_deref(), self.now).await?;
         rows.save_study(&study).await?;
+        // The first trial heeds them already.
+        copy_regions(rows, head.revision, &mut study).await?;
         Ok(*study)
     }
 }

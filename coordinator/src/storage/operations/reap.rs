@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use fleetune_core::{FailKind, StudyId, Timestamp, TrialNumber};
 
 use super::common::{abort_trial, at_limit, failure};
+use super::regions::{lost, went_down};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{JobState, LeaseRules};
@@ -31,10 +32,10 @@ impl Operation for Reap {
             return Ok(ended);
         }
         let before = Timestamp(0).plus(self.now.since(Timestamp(0)).saturating_sub(self.rules.ttl));
-        let mut lost = rows.lost_jobs(before, self.rules.max_attempts.max(1), LIMIT).await?;
+        let mut jobs = rows.lost_jobs(before, self.rules.max_attempts.max(1), LIMIT).await?;
         // Studies are locked in one order everywhere.
-        lost.sort_unstable();
-        for (study, id) in lost {
+        jobs.sort_unstable();
+        for (study, id) in jobs {
             let Some(mut head) = rows.head_for_update(study).await? else { continue };
             // Decided again under the lock: it may have been renewed, claimed or ended meanwhile.
             let Some(job) = rows.job_for_update(id).await? else { continue };
@@ -42,9 +43,11 @@ impl Operation for Reap {
             let Some(number) = job.record.trial.filter(|_| job.record.state == JobState::Leased && ran_out) else {
                 continue;
             };
-            let Some(why) = at_limit(&rows.attempts(id).await?, self.rules.max_attempts) else { continue };
+            let attempts = rows.attempts(id).await?;
+            let Some(why) = at_limit(&attempts, self.rules.max_attempts) else { continue };
             let Some(mut trial) = rows.trial(study, number).await? else { continue };
             abort_trial(rows, &mut head, &mut trial, &failure(FailKind::WorkerLost, &why), self.now).await?;
+            went_down(rows, &head, &trial.record, &lost(&attempts), self.now).await?;
             rows.save_head(&head).await?;
             ended.push((study, number));
         }

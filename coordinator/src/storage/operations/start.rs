@@ -8,12 +8,14 @@ use fleetune_core::{
     Attempt, JobId, LeaseToken, Params, StudyId, StudyState, Timestamp, TrialId, TrialNumber, TrialState, WorkerId,
 };
 
-use super::common::{has_room, holds, need_head, whole, wrong_state};
+use super::common::{has_room, holds, need_head, need_study, whole, wrong_state};
+use super::regions::lift;
 use super::{Lane, Operation};
 use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{
-    AttemptState, JobKind, JobRecord, JobState, Lease, NewWaiting, Origin, StartTrials, Started, TrialRecord,
+    AttemptState, JobKind, JobRecord, JobState, Lease, NewWaiting, Origin, StartTrials, Started, StudyExclusion,
+    TrialRecord,
 };
 use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead};
 
@@ -21,6 +23,8 @@ pub(in crate::storage) struct Enqueue {
     pub study: StudyId,
     pub request_id: String,
     pub entries: Vec<NewWaiting>,
+    /// Whether the quarantine of these configurations ends.
+    pub lifts: bool,
     pub now: Timestamp,
 }
 
@@ -46,6 +50,19 @@ impl Operation for Enqueue {
         }
         if head.state.is_ended() {
             return Err(wrong_state(&head, "take queue entries"));
+        }
+        if self.lifts {
+            let mut exclusions = need_study(rows, self.study).await?.exclusions;
+            let wanted = |exclusion: &StudyExclusion| {
+                let has = |(name, value): (&String, &fleetune_core::Value), entry: &NewWaiting| {
+                    entry.fixed.get(name) == Some(value)
+                };
+                self.entries.iter().any(|entry| exclusion.settings.iter().all(|setting| has(setting, entry)))
+            };
+            if lift(head.revision.next(), &mut exclusions, wanted) {
+                head.bump();
+                rows.save_exclusions(self.study, &exclusions).await?;
+            }
         }
         for (index, entry) in (0..).zip(&self.entries) {
             let mut trial = waiting_trial(&mut head, entry, self.now);

@@ -8,11 +8,12 @@ use super::common::{
     abort_trial, attempt_of, detail_text, end_trial, failure, finish_job, holds, keep_detail, lease_lost, need_head,
     need_job, need_trial, whole, wrong_trial_state,
 };
+use super::regions::{survived, went_down};
 use super::{Lane, Operation};
 use crate::storage::engine::News;
 use crate::storage::error::StoreError;
 use crate::storage::record::{TrialEnd, TrialRecord};
-use crate::storage::rows::{AttemptRow, JobRow, Rows, TrialRow};
+use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead, TrialRow};
 
 /// Most steps of one attempt.
 const STEPS: u32 = 100_000;
@@ -130,19 +131,25 @@ impl Operation for Finish {
                     self.keep(rows, &trial.record, detail.as_deref()).await?;
                     return Ok(Ok(whole(rows, trial.record).await?));
                 }
-                return self.too_late(rows, &trial, detail.as_deref()).await;
+                return self.too_late(rows, &mut head, &trial, detail.as_deref()).await;
             }
         }
         match fence(rows, &trial.record, self.token).await {
             Ok(job) => {
+                let mut attempt = Vec::new();
                 if let Some(mut job) = job {
                     finish_job(rows, &mut job, detail.as_deref(), self.now).await?;
+                    attempt.extend(job.record.worker.map(|worker| (job.record.attempt, worker)));
                 }
                 end_trial(rows, &mut head, &mut trial, &self.end, self.now).await?;
+                let crashed = self.end.fail.as_ref().is_some_and(|(kind, _)| *kind == FailKind::Crash);
+                if crashed && !attempt.is_empty() {
+                    went_down(rows, &head, &trial.record, &attempt, self.now).await?;
+                }
                 rows.save_head(&head).await?;
                 Ok(Ok(whole(rows, trial.record).await?))
             }
-            Err(StoreError::LeaseLost { .. }) => self.too_late(rows, &trial, detail.as_deref()).await,
+            Err(StoreError::LeaseLost { .. }) => self.too_late(rows, &mut head, &trial, detail.as_deref()).await,
             Err(error) => Err(error),
         }
     }
@@ -153,6 +160,7 @@ impl Finish {
     async fn too_late(
         &self,
         rows: &mut dyn Rows,
+        head: &mut StudyHead,
         trial: &TrialRow,
         detail: Option<&str>,
     ) -> Result<Result<TrialRecord, StoreError>, StoreError> {
@@ -164,6 +172,12 @@ impl Finish {
             refusal = lease_lost(token, trial.attempt);
         }
         self.keep(rows, trial, detail).await?;
+        if matches!(self.end.state, TrialState::Complete | TrialState::Pruned)
+            && let (Some(job), Some(token)) = (trial.job, self.token)
+            && own_attempt(rows, job, token).await?.is_some()
+        {
+            survived(rows, head, trial, token.attempt).await?;
+        }
         Ok(Err(refusal))
     }
 
@@ -224,6 +238,7 @@ impl Operation for CancelTrial {
 pub(in crate::storage) struct FailWaiting {
     pub study: StudyId,
     pub number: TrialNumber,
+    pub kind: FailKind,
     pub message: String,
     pub now: Timestamp,
 }
@@ -239,7 +254,7 @@ impl Operation for FailWaiting {
     async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialRecord, StoreError> {
         let mut head = need_head(rows, self.study).await?;
         let mut trial = need_trial(rows, self.study, self.number).await?;
-        let end = failure(FailKind::Error, &self.message);
+        let end = failure(self.kind, &self.message);
         match trial.record.state {
             TrialState::Waiting => {}
             TrialState::Fail if is_same(&trial.record, &end) => return whole(rows, trial.record).await,

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use fleetune_core::{FailKind, LeaseToken, StudyId, Timestamp, WorkerId};
 
 use super::common::{abort_trial, attempt_of, end_lease, failure, lose_attempt, need_trial, plain};
+use super::regions::went_down;
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{AttemptState, JobState, Registration, WorkerRecord};
-use crate::storage::rows::{JobRow, Rows, StudyHead};
+use crate::storage::rows::{AttemptRow, JobRow, Rows, StudyHead};
 
 pub(in crate::storage) struct Register {
     pub registration: Registration,
@@ -40,15 +41,26 @@ impl Operation for Register {
             }
         }
         let mut head: Option<StudyHead> = None;
+        let mut leases = rows.leases_of(&new.id).await?;
+        let mut lost = Vec::new();
+        if let Some(known) = known.as_ref().filter(|_| crashed) {
+            // What it lost after its last sign of life it lost with its machine.
+            lost = rows.lost_by(&new.id, known.last_seen).await?;
+            leases.extend(lost.iter().filter(|lease| !leases.contains(lease)).copied().collect::<Vec<_>>());
+        }
         // By study: they are locked in one order everywhere.
-        for (study, id) in rows.leases_of(&new.id).await? {
+        leases.sort_unstable();
+        for (study, id) in leases {
             if !lock(rows, &mut head, study).await? {
                 continue;
             }
             let Some(job) = rows.job_for_update(id).await? else { continue };
-            let is_ours = job.record.state == JobState::Leased && job.record.worker.as_ref() == Some(&new.id);
-            if is_ours
-                && !held.iter().any(|token| names(*token, &job))
+            let is_leased = job.record.state == JobState::Leased;
+            let is_ours = is_leased && job.record.worker.as_ref() == Some(&new.id);
+            if is_leased
+                && (is_ours || lost.contains(&(study, id)))
+                // A result of an older execution is one, too.
+                && !held.iter().any(|token| if is_ours { names(*token, &job) } else { token.job == id })
                 && let Some(head) = &mut head
             {
                 self.give_up(rows, head, job, crashed).await?;
@@ -104,11 +116,16 @@ impl Register {
         crashed: bool,
     ) -> Result<(), StoreError> {
         let current = rows.attempt(job.record.id, job.record.attempt).await?;
-        let released = current.is_some_and(|current| current.state == AttemptState::Released);
+        let is_own = |current: &AttemptRow| current.worker == self.registration.id;
+        let released = current.filter(is_own).is_some_and(|current| current.state == AttemptState::Released);
         if let Some(number) = job.record.trial.filter(|_| crashed && !released) {
+            let mut attempts = super::regions::lost(&rows.attempts(job.record.id).await?);
+            attempts.retain(|(_, worker)| *worker == self.registration.id);
+            let newest = attempts.split_off(attempts.len().saturating_sub(1));
             let mut trial = need_trial(rows, head.id, number).await?;
             let end = failure(FailKind::HostCrash, "its machine went down and was started again");
             abort_trial(rows, head, &mut trial, &end, self.now).await?;
+            went_down(rows, head, &trial.record, &newest, self.now).await?;
             return rows.save_head(head).await;
         }
         if job.lease_ended {

@@ -8,6 +8,7 @@ mod drafts;
 mod foreign;
 mod jobs;
 mod notify;
+mod regions;
 mod stash;
 mod studies;
 mod trials;

@@ -15,8 +15,8 @@ use crate::storage::rows::{StudyHead, StudyRows};
 macro_rules! select_study {
     ($rest:literal) => {
         concat!(
-            "SELECT id, name, state, reason, config, pin, description, revision, config_revision, next_number, ",
-            "next_turn, created_at, priority, max_parallel, served_at, selector, ",
+            "SELECT id, name, state, reason, config, pin, description, exclusions, revision, config_revision, ",
+            "next_number, next_turn, created_at, priority, max_parallel, served_at, selector, ",
             "per, parent_id, class FROM study ",
             $rest
         )

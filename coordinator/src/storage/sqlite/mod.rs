@@ -6,6 +6,7 @@
 mod access;
 mod foreign;
 mod jobs;
+mod regions;
 mod studies;
 mod trials;
 mod workers;
