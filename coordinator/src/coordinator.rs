@@ -70,6 +70,18 @@ impl Coordinator {
     }
 }
 
+/// Puts old studies away.
+async fn archive(engine: &Engine, age: Duration) {
+    match engine.archive_older_than(age).await {
+        Ok(archived) => {
+            for study in archived {
+                tracing::info!(%study, "study archived");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "could not archive old studies"),
+    }
+}
+
 async fn reap(engine: Engine, stop: CancellationToken) {
     let mut trimmed = None::<Instant>;
     loop {
@@ -84,6 +96,9 @@ async fn reap(engine: Engine, stop: CancellationToken) {
             trimmed = Some(Instant::now());
             if let Err(error) = engine.trim_audit(AUDIT_AGE, AUDIT_ENTRIES).await {
                 tracing::warn!(%error, "could not forget old entries of the audit log");
+            }
+            if let Some(age) = engine.options().archive_after {
+                archive(&engine, age).await;
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fleetune_coordinator::scheduler::EngineOptions;
+use fleetune_coordinator::scheduler::{Engine, EngineOptions};
+use fleetune_coordinator::storage::Store;
 use fleetune_coordinator::{Coordinator, Server, transport};
 use fleetune_proto::link::Link;
 use fleetune_proto::reason::REASON_KEY;
@@ -27,7 +28,7 @@ struct Running {
     channel: Channel,
     local: Channel,
     stop: CancellationToken,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Running {
@@ -47,7 +48,7 @@ impl Running {
         let local = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();
         tokio::spawn(async move { server.serve(&coordinator).await });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { address, channel, local, stop, _folder: folder }
+        Self { address, channel, local, stop, folder: folder }
     }
 
     async fn page(&self, page: &str, header: &str) -> String {
@@ -143,6 +144,38 @@ async fn measures_need_a_token_where_there_is_one() {
     AdminServiceClient::new(running.local.clone()).create_token(new).await.unwrap();
     assert!(running.page("/metrics", "").await.starts_with("HTTP/1.1 401 "));
     assert!(running.page("/metrics", "authorization: Bearer secret\r\n").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn studies_of_long_ago_are_put_away_and_stay_readable() {
+    let running = Running::start(0).await;
+    running.create().await;
+    running.measure(0..3).await;
+    let mut studies = StudyServiceClient::new(running.channel.clone());
+    let url = format!("sqlite://{}", running.folder.path().join("fleetune.db").display());
+    let engine = Engine::new(Store::open(&url).await.unwrap(), EngineOptions::default());
+    assert!(engine.archive_older_than(Duration::ZERO).await.unwrap().is_empty(), "it has not ended");
+    studies.cancel_study(v1::CancelStudyRequest { name: "s".to_owned() }).await.unwrap();
+    assert!(engine.archive_older_than(Duration::from_hours(1)).await.unwrap().is_empty(), "it ended just now");
+    assert_eq!(engine.archive_older_than(Duration::ZERO).await.unwrap(), ["s"]);
+
+    let list = |archived| v1::ListStudiesRequest { archived, ..v1::ListStudiesRequest::default() };
+    assert!(studies.list_studies(list(false)).await.unwrap().into_inner().studies.is_empty());
+    assert_eq!(studies.list_studies(list(true)).await.unwrap().into_inner().studies.len(), 1);
+    let best = studies.best(v1::BestRequest { study: "s".to_owned(), count: 5 }).await.unwrap().into_inner();
+    assert_eq!(best.trials.len(), 3);
+    let ask = v1::AskRequest { request_id: "late".to_owned(), study: "s".to_owned(), ..Default::default() };
+    let refused = studies.ask(ask).await.unwrap_err();
+    assert_eq!(refused.metadata().get(REASON_KEY).unwrap(), "STUDY_STATE");
+    assert!(refused.metadata().get("fleetune-hint").unwrap().to_str().unwrap().contains("unarchive"), "{refused:?}");
+    let mut admin = AdminServiceClient::new(running.local.clone());
+    let audit = admin.list_audit(v1::ListAuditRequest::default()).await.unwrap().into_inner().entries;
+    let own = |entry: &&v1::AuditEntry| entry.action == "ArchiveStudy" && entry.subject == "study s";
+    assert_eq!(audit.iter().filter(own).count(), 1, "{audit:?}");
+
+    studies.unarchive_study(v1::UnarchiveStudyRequest { name: "s".to_owned() }).await.unwrap();
+    assert!(engine.archive_older_than(Duration::from_hours(1)).await.unwrap().is_empty(), "it was fetched back");
+    assert_eq!(studies.list_studies(list(false)).await.unwrap().into_inner().studies.len(), 1);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod storage {
     pub mod access;
     pub mod advances;
+    pub mod archive;
     pub mod claims;
     pub mod comparisons;
     pub mod durability;
@@ -70,6 +71,9 @@ conformance! {
         ids_are_never_used_again
         attributes_are_kept_byte_for_byte
         studies_are_listed_in_pages;
+    archive:
+        an_archived_study_refuses_every_write_and_comes_back_as_what_it_was
+        an_archive_forgets_requests_and_attempts_without_a_result_alone;
     advances:
         starts_and_ends_of_one_step_are_stored_as_told
         a_step_from_a_revision_that_is_gone_changes_nothing

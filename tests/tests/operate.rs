@@ -57,6 +57,30 @@ fn logs_are_json_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_study_is_put_away_readable_and_fetched_back_whole() {
+    let place = place!();
+    let storage = place.sqlite("a.db");
+    measured(&place, &storage);
+    let verb = |words: &[&str]| place.run(&[words, &["--storage", &storage, "--format", "json"]].concat());
+    let listed = |words: &[&str]| {
+        let rows = verb(words).ok().json();
+        rows.as_array().unwrap().iter().map(|study| study["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = export(&place, &storage);
+    assert_eq!(verb(&["study", "archive", "s"]).ok().json()["state"], "archived");
+    assert_eq!(listed(&["study", "list"]), [""; 0]);
+    assert_eq!(listed(&["study", "list", "--all"]), ["archived"]);
+    let after = export(&place, &storage);
+    assert_eq!((&after["trials"], &after["best"]["trials"]), (&before["trials"], &before["best"]["trials"]));
+    verb(&["study", "update", "s", "--trials", "9"]).exits(3).says("fleetune study unarchive s");
+    verb(&["study", "verify", "s"]).ok();
+    assert_eq!(verb(&["study", "unarchive", "s"]).ok().json()["state"], "finished");
+    assert_eq!(listed(&["study", "list"]), ["finished"]);
+    assert_eq!(export(&place, &storage)["trials"], before["trials"]);
+    verb(&["study", "update", "s", "--trials", "9"]).ok();
+}
+
+#[test]
 fn studies_are_backed_up_restored_and_copied_to_the_other_kind() {
     let place = place!();
     let storage = place.sqlite("a.db");

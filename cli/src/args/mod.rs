@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use db::DbVerb;
 pub use model::{EstimateArgs, ModelVerb, SynthArgs};
-pub use parse::parse_duration;
+pub use parse::{parse_days, parse_duration};
 pub use proxy::ProxyArgs;
 pub use region::RegionVerb;
 pub use search::SearchArgs;

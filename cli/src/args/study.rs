@@ -15,8 +15,12 @@ use super::search::SearchArgs;
 pub enum StudyVerb {
     /// Create a study: of a model, for workers, or of anything that a script measures
     Create(Box<CreateArgs>),
-    /// List all studies
-    List,
+    /// List the studies
+    List {
+        /// Archived ones too
+        #[arg(long)]
+        all: bool,
+    },
     /// Show a study: state, budget, machine, progress
     Show {
         /// Name of the study
@@ -62,6 +66,20 @@ pub enum StudyVerb {
     },
     /// End a study and its running trials
     Cancel {
+        /// Name of the study
+        name: String,
+    },
+    /// Put a study away that has ended: it stays readable, out of the list, and nothing of it changes any more
+    #[command(
+        after_help = "Forgotten for good: the ids of the requests that made its trials, and logs and samples of attempts \
+        that brought no result.\n\nExample:\n  fleetune study archive gzip"
+    )]
+    Archive {
+        /// Name of the study
+        name: String,
+    },
+    /// Make an archived study again what it was
+    Unarchive {
         /// Name of the study
         name: String,
     },

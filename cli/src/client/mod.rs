@@ -87,12 +87,12 @@ impl Client {
         checked(convert::config(wire.and_then(|study| study.config).ok_or_else(incomplete)?))
     }
 
-    /// Every study.
-    pub async fn list(&mut self) -> CliResult<Vec<StudyView>> {
+    /// Every study; archived ones where `archived` says so.
+    pub async fn list(&mut self, archived: bool) -> CliResult<Vec<StudyView>> {
         let mut studies = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = v1::ListStudiesRequest { page_size: 500, page_token };
+            let request = v1::ListStudiesRequest { page_size: 500, page_token, archived };
             let page = self.studies.list_studies(request).await;
             let page = page.map_err(failed("failed to list the studies"))?.into_inner();
             for wire in page.studies {
@@ -137,6 +137,18 @@ impl Client {
     pub async fn cancel(&mut self, name: &str) -> CliResult<StudyView> {
         let answer = self.studies.cancel_study(v1::CancelStudyRequest { name: name.to_owned() }).await;
         study(answer.map_err(failed(format!("failed to cancel study `{name}`")))?.into_inner().study)
+    }
+
+    /// Puts a study away.
+    pub async fn archive(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.archive_study(v1::ArchiveStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to archive study `{name}`")))?.into_inner().study)
+    }
+
+    /// Fetches a study back.
+    pub async fn unarchive(&mut self, name: &str) -> CliResult<StudyView> {
+        let answer = self.studies.unarchive_study(v1::UnarchiveStudyRequest { name: name.to_owned() }).await;
+        study(answer.map_err(failed(format!("failed to fetch study `{name}` back")))?.into_inner().study)
     }
 
     /// Removes a study.

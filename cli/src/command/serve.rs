@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleetune_coordinator::scheduler::EngineOptions;
 use fleetune_coordinator::{Coordinator, Server, ServerError, TlsFiles};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Format, Global, ServeArgs, parse_duration};
+use crate::args::{Format, Global, ServeArgs, parse_days, parse_duration};
 use crate::config::Config;
 use crate::connect::{half_a_pair, start_coordinator};
 use crate::error::{CliError, CliResult, Exit};
@@ -35,7 +36,7 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     let listen = args.listen.as_deref().unwrap_or(&config.serve.listen);
     let address = resolve(listen).await?;
     let tls = tls_files(args, config)?;
-    let silence = optuna_silence(config)?;
+    let (optuna_silence, archive_after) = (optuna_silence(config)?, archive_after(config)?);
     let exempt = address.ip().is_loopback() || args.insecure;
     if !exempt && tls.is_none() {
         return Err(exposed(
@@ -52,7 +53,8 @@ pub async fn run(args: &ServeArgs, global: &Global, config: &Config, format: For
     };
     let server = server.with_rate_limit(args.rate_limit);
     let stop = CancellationToken::new();
-    let coordinator = start_coordinator(config, silence, stop.clone()).await?;
+    let options = EngineOptions { optuna_silence, archive_after, ..EngineOptions::default() };
+    let coordinator = start_coordinator(config, options, stop.clone()).await?;
     let tokens = coordinator
         .asks_for_tokens()
         .await
@@ -142,6 +144,20 @@ fn optuna_silence(config: &Config) -> CliResult<Option<Duration>> {
     Ok(Some(silence))
 }
 
+/// How long after their end studies are archived, if ever.
+fn archive_after(config: &Config) -> CliResult<Option<Duration>> {
+    let text = config.serve.archive_after.as_str();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let age = parse_days(text).map_err(|why| {
+        CliError::new(Exit::Usage, format!("`serve.archive_after` is `{text}`"))
+            .because(why)
+            .hint("set it to a time such as `90d`, or to nothing for never")
+    })?;
+    Ok(Some(Duration::from_secs_f64(age)))
+}
+
 /// The certificates to serve with, where there are any.
 fn tls_files(args: &ServeArgs, config: &Config) -> CliResult<Option<TlsFiles>> {
     let set = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
@@ -186,6 +202,19 @@ pub async fn resolve(listen: &str) -> CliResult<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_for_the_archive_is_a_time_or_nothing() {
+        let read = |text: &str| {
+            let mut config = Config::default();
+            text.clone_into(&mut config.serve.archive_after);
+            archive_after(&config)
+        };
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("90d"), Ok(Some(Duration::from_hours(90 * 24))));
+        let error = read("later").unwrap_err();
+        assert!(error.exit == Exit::Usage && error.hint.is_some_and(|hint| hint.contains("90d")));
+    }
 
     #[test]
     fn a_silence_is_a_time_or_nothing() {

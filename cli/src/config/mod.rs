@@ -19,7 +19,7 @@ pub const DEFAULT_FILE: &str = include_str!("../default.toml");
 const MAX_FILE: u64 = 1 << 20;
 
 /// Every key, in the order of the default file, with its environment variable.
-pub const KEYS: [(&str, &str); 23] = [
+pub const KEYS: [(&str, &str); 24] = [
     ("server", "FLEETUNE_SERVER"),
     ("storage", "FLEETUNE_STORAGE"),
     ("token", "FLEETUNE_TOKEN"),
@@ -42,6 +42,7 @@ pub const KEYS: [(&str, &str); 23] = [
     ("serve.optuna_times", "FLEETUNE_OPTUNA_TIMES"),
     ("serve.optuna_silence", "FLEETUNE_OPTUNA_SILENCE"),
     ("serve.tls_client_ca", "FLEETUNE_TLS_CLIENT_CA"),
+    ("serve.archive_after", "FLEETUNE_ARCHIVE_AFTER"),
     ("worker.models", "FLEETUNE_MODELS"),
 ];
 
@@ -111,6 +112,8 @@ pub struct ServeConfig {
     pub optuna_silence: String,
     /// Certificates of the authorities of clients; empty to ask clients for none.
     pub tls_client_ca: String,
+    /// How long after its end a study is archived; empty for never.
+    pub archive_after: String,
 }
 
 /// Defaults of `worker run`.
@@ -147,6 +150,7 @@ impl Default for ServeConfig {
             optuna_times: "local".to_owned(),
             optuna_silence: String::new(),
             tls_client_ca: String::new(),
+            archive_after: String::new(),
         }
     }
 }

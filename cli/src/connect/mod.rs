@@ -84,7 +84,7 @@ pub async fn connect_patiently(config: &Config) -> CliResult<Connection> {
 
 async fn open(config: &Config) -> CliResult<Connection> {
     let stop = CancellationToken::new();
-    let coordinator = start_coordinator(config, None, stop.clone()).await?;
+    let coordinator = start_coordinator(config, EngineOptions::default(), stop.clone()).await?;
     let place = coordinator.storage().to_owned();
     let channel = transport::in_process(coordinator.routes(), stop).await.map_err(|error| {
         CliError::new(Exit::Unexpected, "failed to reach the coordinator in this process").because(error)
@@ -92,10 +92,10 @@ async fn open(config: &Config) -> CliResult<Connection> {
     Ok(Connection { channel, credentials: None, place, local: Some(coordinator) })
 }
 
-/// A coordinator over the configured storage; it works until `stop` is cancelled. `optuna_silence`: see [`EngineOptions`].
+/// A coordinator over the configured storage, with these `options`; it works until `stop` is cancelled.
 pub async fn start_coordinator(
     config: &Config,
-    optuna_silence: Option<Duration>,
+    options: EngineOptions,
     stop: CancellationToken,
 ) -> CliResult<Coordinator> {
     let storage = storage_url(config)?;
@@ -108,7 +108,7 @@ pub async fn start_coordinator(
                 .hint("set it to `local` or `iso`"));
         }
     };
-    Coordinator::start(&storage, EngineOptions { optuna_times, optuna_silence, ..EngineOptions::default() }, stop)
+    Coordinator::start(&storage, EngineOptions { optuna_times, ..options }, stop)
         .await
         .map_err(|error| refused(&storage, &error))
 }

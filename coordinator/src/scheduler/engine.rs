@@ -51,6 +51,8 @@ pub struct EngineOptions {
     pub optuna_times: OptunaTimes,
     /// How long a trial that a client of Optuna's protocol holds may be silent once that has gone; none: for ever.
     pub optuna_silence: Option<Duration>,
+    /// How long after its end a study is archived; none: never.
+    pub archive_after: Option<Duration>,
 }
 
 impl Default for EngineOptions {
@@ -62,6 +64,7 @@ impl Default for EngineOptions {
             poll_every: Duration::from_millis(500),
             optuna_times: OptunaTimes::Local,
             optuna_silence: None,
+            archive_after: None,
         }
     }
 }
@@ -244,7 +247,14 @@ impl Engine {
             return Ok(Arc::clone(desk));
         }
         let opened = Arc::new(Desk::open(self.store.clone(), id).await?);
-        let name = opened.live().lock().await.record().name.clone();
+        let (name, state) = {
+            let live = opened.live().lock().await;
+            (live.record().name.clone(), live.record().state)
+        };
+        if state == StudyState::Archived {
+            // Whoever looks back has it to himself, and it is gone afterwards.
+            return Ok(opened);
+        }
         let mut desks = self.desks.lock().await;
         if desks.open.len() >= MAX_LIVE {
             // Nobody else holds these; whoever wants one loads it again.
@@ -323,10 +333,16 @@ impl Engine {
         Ok(summary)
     }
 
-    /// At most `limit` studies after `after`, by id. Those that have ended are not loaded for it.
-    pub async fn studies(&self, after: StudyId, limit: u32) -> Result<Vec<StudySummary>, EngineError> {
+    /// At most `limit` studies after `after`, by id, with archived ones where `archived` says so. Those that have ended
+    /// are not loaded for it.
+    pub async fn studies(&self, after: StudyId, limit: u32, archived: bool) -> Result<Vec<StudySummary>, EngineError> {
         let mut summaries = Vec::new();
-        for record in self.store.studies(after, limit).await? {
+        let records = if archived {
+            self.store.studies(after, limit).await?
+        } else {
+            self.store.studies_at_hand(after, limit).await?
+        };
+        for record in records {
             summaries.push(if record.state.is_ended() {
                 let tally = self.family_tally(&record).await?;
                 StudySummary::of(record, tally, Staffing::default())
@@ -339,6 +355,10 @@ impl Engine {
 
     /// `age`: of what is said about workers, at most.
     pub(super) async fn summary(&self, record: StudyRecord, age: Duration) -> Result<StudySummary, EngineError> {
+        if record.state == StudyState::Archived {
+            let tally = self.family_tally(&record).await?;
+            return Ok(StudySummary::of(record, tally, Staffing::default()));
+        }
         if record.is_parent() {
             let tally = self.family_tally(&record).await?;
             let staffing = self.staffing(&record, age).await?;
@@ -411,7 +431,7 @@ impl Engine {
                     return Ok(());
                 }
                 // It changed under way: whether there is room is decided again.
-                Err(StoreError::WrongStudyState { .. }) => {}
+                Err(StoreError::WrongStudyState { state, .. }) if state != StudyState::Archived => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -86,12 +86,12 @@ impl Engine {
         Ok(self.store.study_by_name(name).await?.id)
     }
 
-    /// Every study, by id, with its attributes.
+    /// Every study that is not archived, by id, with its attributes.
     pub async fn studies_with_attributes(&self) -> Result<Vec<(StudyRecord, Vec<Attribute>)>> {
         let mut studies = Vec::new();
         loop {
             let after = studies.last().map_or(StudyId(0), |(study, _): &(StudyRecord, _)| study.id);
-            let page = self.store.studies(after, PAGE).await?;
+            let page = self.store.studies_at_hand(after, PAGE).await?;
             let full = page.len() as u32 >= PAGE;
             studies.extend(page.into_iter().map(|study| (study, Vec::new())));
             if !full {

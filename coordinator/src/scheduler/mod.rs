@@ -2,6 +2,7 @@
 
 mod access;
 mod analysis;
+mod archive;
 mod ask;
 mod best;
 mod binding;

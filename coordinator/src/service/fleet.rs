@@ -132,7 +132,7 @@ impl FleetService for FleetApi {
 
     async fn fleet_status(&self, _: Request<v1::FleetStatusRequest>) -> Answer<v1::FleetStatusResponse> {
         let workers = self.engine.workers(&WorkerId(String::new()), MAX_LISTED).await.map_err(refused)?;
-        let studies = self.engine.studies(StudyId(0), MAX_LISTED).await.map_err(refused)?;
+        let studies = self.engine.studies(StudyId(0), MAX_LISTED, false).await.map_err(refused)?;
         Ok(Response::new(v1::FleetStatusResponse {
             workers: workers.len() as u64,
             alive: workers.iter().filter(|worker| self.is_alive(worker)).count() as u64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetune_core::StudyState;
 use fleetune_proto::convert::Invalid;
 use fleetune_proto::reason::{HINT_KEY, REASON_KEY, Reason};
 use tonic::metadata::MetadataValue;
@@ -90,7 +91,7 @@ pub fn engine(error: &EngineError) -> Status {
             Reason::StudyState,
             Some(format!("cancel it first (`fleetune study cancel {name}`), or delete with `--force`")),
         ),
-        EngineError::NotActive { .. } => precondition(Reason::StudyState, None),
+        EngineError::NotActive { name, state } => precondition(Reason::StudyState, archived(name, *state)),
         EngineError::SpaceExhausted { .. } => precondition(Reason::SpaceExhausted, None),
         EngineError::TooFewTrials { .. } => precondition(Reason::TooFewTrials, None),
         EngineError::NoSpace(_) => precondition(Reason::NoSpace, None),
@@ -107,6 +108,11 @@ pub fn engine(error: &EngineError) -> Status {
         EngineError::Contended(_) => build(Code::Aborted, Reason::Contended, message, None),
         EngineError::Sampler { .. } => build(Code::InvalidArgument, Reason::InvalidArgument, message, None),
     }
+}
+
+/// What to do where the study is in the way only because it was put away.
+fn archived(name: &str, state: StudyState) -> Option<String> {
+    (state == StudyState::Archived).then(|| format!("fetch it back first: `fleetune study unarchive {name}`"))
 }
 
 fn store(error: &StoreError) -> Status {
@@ -139,7 +145,7 @@ fn store(error: &StoreError) -> Status {
             (Code::InvalidArgument, Reason::InvalidArgument)
         }
     };
-    let remedy;
+    let (remedy, fetch);
     let hint = match error {
         StoreError::Full(_) => Some("free some space and run the same command again; nothing acknowledged was lost"),
         StoreError::AnotherToken(_) => {
@@ -152,6 +158,10 @@ fn store(error: &StoreError) -> Status {
         StoreError::TokenNameTaken(name) => {
             remedy = format!("revoke it first (`fleetune token revoke {name}`), or take another name");
             Some(remedy.as_str())
+        }
+        StoreError::WrongStudyState { name, state, .. } => {
+            fetch = archived(name, *state);
+            fetch.as_deref()
         }
         _ => None,
     };

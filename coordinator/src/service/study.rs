@@ -75,7 +75,7 @@ impl StudyService for StudyApi {
             })?,
         };
         let size = if request.page_size == 0 { 100 } else { request.page_size.min(1000) };
-        let studies = self.engine.studies(StudyId(after), size).await.map_err(refused)?;
+        let studies = self.engine.studies(StudyId(after), size, request.archived).await.map_err(refused)?;
         let full = studies.len() as u32 >= size;
         let next_page_token = match studies.last() {
             Some(last) if full => last.record.id.to_string(),
@@ -113,6 +113,20 @@ impl StudyService for StudyApi {
         audit::about("study", &name);
         let summary = self.engine.cancel(&name).await.map_err(refused)?;
         Ok(Response::new(v1::CancelStudyResponse { study: Some(view::study(&summary)) }))
+    }
+
+    async fn archive_study(&self, request: Request<v1::ArchiveStudyRequest>) -> Answer<v1::ArchiveStudyResponse> {
+        let name = request.into_inner().name;
+        audit::about("study", &name);
+        let summary = self.engine.archive(&name).await.map_err(refused)?;
+        Ok(Response::new(v1::ArchiveStudyResponse { study: Some(view::study(&summary)) }))
+    }
+
+    async fn unarchive_study(&self, request: Request<v1::UnarchiveStudyRequest>) -> Answer<v1::UnarchiveStudyResponse> {
+        let name = request.into_inner().name;
+        audit::about("study", &name);
+        let summary = self.engine.unarchive(&name).await.map_err(refused)?;
+        Ok(Response::new(v1::UnarchiveStudyResponse { study: Some(view::study(&summary)) }))
     }
 
     async fn delete_study(&self, request: Request<v1::DeleteStudyRequest>) -> Answer<v1::DeleteStudyResponse> {

@@ -7,9 +7,9 @@ use fleetune_core::{FailKind, LeaseToken, StudyId, StudyState, Timestamp, TrialN
 use super::audit::{self, Audited};
 use super::error::StoreError;
 use super::operations::{
-    AdvanceStudy, CancelTrial, Claim, CreateChild, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue,
+    AdvanceStudy, Archive, CancelTrial, Claim, CreateChild, CreateComparison, CreateStudy, DeleteStudy, Drain, Enqueue,
     FailPreparation, FailWaiting, Finish, FinishComparison, Lane, Operation, Prepare, Reap, RecordRound, Register,
-    Release, RenewLeases, Report, SetAttribute, Start, UpdateStudy,
+    Release, RenewLeases, Report, SetAttribute, Shed, Start, Unarchive, UpdateStudy,
 };
 use super::record::{
     Advance, AttributeKind, AttributeOwner, Claimed, Heartbeat, JobRecord, LeaseRules, NewStudy, NewWaiting, Prepared,
@@ -62,6 +62,27 @@ impl Store {
         now: Timestamp,
     ) -> Result<StudyRecord, StoreError> {
         self.run(UpdateStudy { study, update, now }).await
+    }
+
+    /// Puts a study away that has ended. From then on nothing of it changes; only [`Self::delete_study`] and
+    /// [`Self::unarchive_study`] are open to it.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongStudyState`] while it has not ended.
+    pub async fn archive_study(&self, study: StudyId) -> Result<StudyRecord, StoreError> {
+        self.run(Archive { study }).await
+    }
+
+    /// Makes an archived study again what it was; others stay as they are.
+    pub async fn unarchive_study(&self, study: StudyId, now: Timestamp) -> Result<StudyRecord, StoreError> {
+        self.run(Unarchive { study, now }).await
+    }
+
+    /// Forgets for good, of `count` trials of an archived study from `from` on, what nobody needs who only looks back:
+    /// the requests that made and started them, steps of attempts that brought no result, and details (samples, the end
+    /// of stderr) of attempts that brought none or failed. Does nothing to other studies, and nothing the second time.
+    pub async fn shed(&self, study: StudyId, from: TrialNumber, count: u32) -> Result<(), StoreError> {
+        self.run(Shed { study, from, count }).await
     }
 
     /// Removes a study with everything in it, its children too. Succeeds when there is none.

@@ -143,6 +143,8 @@ pub(super) struct RawStudy {
     per: Option<String>,
     parent_id: Option<i64>,
     class: Option<String>,
+    archived_from: Option<String>,
+    unarchived_at: Option<i64>,
 }
 
 impl RawStudy {
@@ -168,6 +170,8 @@ impl RawStudy {
             next_number: TrialNumber(self.next_number),
             next_turn: Turn(self.next_turn),
             created_at: Timestamp(self.created_at),
+            archived_from: self.archived_from.as_deref().map(study_state).transpose()?,
+            unarchived_at: instant(self.unarchived_at),
         })
     }
 }

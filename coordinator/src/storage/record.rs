@@ -60,6 +60,10 @@ pub struct StudyRecord {
     pub next_turn: Turn,
     /// When it was created.
     pub created_at: Timestamp,
+    /// What an archived study was before; none for others.
+    pub archived_from: Option<StudyState>,
+    /// When it was last fetched back from the archive.
+    pub unarchived_at: Option<Timestamp>,
 }
 
 /// A parameter as stored: its distribution and Optuna's internal representation of its value.

@@ -82,7 +82,8 @@ pub(super) trait StudyRows {
     async fn study(&mut self, id: StudyId) -> Result<Option<StudyRecord>>;
     async fn study_by_name(&mut self, name: &str) -> Result<Option<StudyRecord>>;
     async fn study_by_request(&mut self, request_id: &str) -> Result<Option<StudyRecord>>;
-    async fn studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
+    /// With or without archived ones.
+    async fn studies(&mut self, after: StudyId, limit: u32, archived: bool) -> Result<Vec<StudyRecord>>;
     /// Those that have not ended.
     async fn open_studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>>;
     /// The studies that are children of this one, by id.
@@ -95,6 +96,9 @@ pub(super) trait StudyRows {
     async fn save_head(&mut self, head: &StudyHead) -> Result<()>;
     async fn rename_study(&mut self, id: StudyId, name: &str) -> Result<()>;
     async fn delete_study(&mut self, id: StudyId) -> Result<()>;
+    /// Forgets of `count` trials from `from` on what nobody needs who only looks back: the requests that made them,
+    /// steps of attempts that brought no result, details of attempts that brought none or failed.
+    async fn shed(&mut self, id: StudyId, from: TrialNumber, count: u32) -> Result<()>;
     async fn study_attributes(&mut self, id: StudyId, kind: AttributeKind) -> Result<BTreeMap<String, String>>;
     async fn set_study_attribute(&mut self, id: StudyId, kind: AttributeKind, key: &str, value: &str) -> Result<()>;
 }

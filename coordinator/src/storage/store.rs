@@ -120,9 +120,14 @@ impl Store {
         study.ok_or_else(|| StoreError::StudyNotFound(name.to_owned()))
     }
 
-    /// At most `limit` studies with ids above `after`, by id.
+    /// At most `limit` studies with ids above `after`, by id, archived ones too.
     pub async fn studies(&self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
-        self.read().await?.studies(after, limit.min(PAGE)).await
+        self.read().await?.studies(after, limit.min(PAGE), true).await
+    }
+
+    /// The same without archived ones.
+    pub async fn studies_at_hand(&self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
+        self.read().await?.studies(after, limit.min(PAGE), false).await
     }
 
     /// At most `limit` studies that have not ended, with ids above `after`, by id.

@@ -95,18 +95,23 @@ impl Coordinator {
 
     /// Waits for an Acquire.
     pub async fn acquiring(&self) {
-        let asked = async {
+        self.until_state(|state| (state.acquires > 0).then_some(())).await;
+    }
+
+    /// Waits until `pick` finds something.
+    pub async fn until_state<T>(&self, pick: impl Fn(&State) -> Option<T>) -> T {
+        let found = async {
             loop {
                 let changed = self.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.with_quietly(|state| state.acquires > 0) {
-                    return;
+                if let Some(found) = self.with_quietly(&pick) {
+                    return found;
                 }
                 changed.await;
             }
         };
-        tokio::time::timeout(DEADLINE, asked).await.expect("it asks for a job in time");
+        tokio::time::timeout(DEADLINE, found).await.expect("it happens in time")
     }
 
     pub async fn finish(&self) -> v1::FinishRequest {
@@ -277,7 +282,8 @@ impl WorkerService for Coordinator {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let (state, drain) = self.with_quietly(|state| (state.verdict.unwrap_or(v1::LeaseState::Renewed), state.drain));
         let verdict = |token| v1::LeaseVerdict { token, state: state.into() };
-        let leases = request.into_inner().tokens.into_iter().map(verdict).collect();
+        let request = request.into_inner();
+        let leases = request.tokens.into_iter().map(verdict).collect();
         Ok(Response::new(v1::HeartbeatResponse { leases, drain }))
     }
 
@@ -350,6 +356,8 @@ impl StudyService for Coordinator {
         pause_study: PauseStudyRequest -> v1::PauseStudyResponse,
         resume_study: ResumeStudyRequest -> v1::ResumeStudyResponse,
         cancel_study: CancelStudyRequest -> v1::CancelStudyResponse,
+        archive_study: ArchiveStudyRequest -> v1::ArchiveStudyResponse,
+        unarchive_study: UnarchiveStudyRequest -> v1::UnarchiveStudyResponse,
         delete_study: DeleteStudyRequest -> v1::DeleteStudyResponse,
         ask: AskRequest -> v1::AskResponse,
         tell: TellRequest -> v1::TellResponse,

@@ -32,7 +32,11 @@ pub async fn run(
             render::print(format, &create::update(&mut client, &name, &changes).await?, render::study)?;
         }
         StudyVerb::Watch { name } => return watch::watch(client, &name, format).await,
-        StudyVerb::List => render::print(format, &client.list().await?, |studies| render::studies(studies))?,
+        StudyVerb::List { all } => {
+            render::print(format, &client.list(all).await?, |studies| render::studies(studies))?;
+        }
+        StudyVerb::Archive { name } => render::print(format, &client.archive(&name).await?, now)?,
+        StudyVerb::Unarchive { name } => render::print(format, &client.unarchive(&name).await?, now)?,
         StudyVerb::Show { name } => render::print(format, &client.show(&name).await?, render::study)?,
         StudyVerb::Best { name, top } => match best_of_each(&mut client, &name, top).await? {
             Some(family) => render::print(format, &family, render::family_best)?,

@@ -65,7 +65,7 @@ const ADMIN: Who = Who::Only(Role::Admin);
 
 /// Each call, who may make it, whether it is a deed, how long it may take.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, Who, bool, Duration); 64] = [
+const TABLE: [(&str, &str, Who, bool, Duration); 66] = [
     (STUDY_SERVICE, "CreateStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "GetStudy", CLIENT, false, USUAL),
     (STUDY_SERVICE, "ListStudies", CLIENT, false, USUAL),
@@ -73,6 +73,8 @@ const TABLE: [(&str, &str, Who, bool, Duration); 64] = [
     (STUDY_SERVICE, "PauseStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "ResumeStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "CancelStudy", CLIENT, true, USUAL),
+    (STUDY_SERVICE, "ArchiveStudy", CLIENT, true, LONG),
+    (STUDY_SERVICE, "UnarchiveStudy", CLIENT, true, USUAL),
     (STUDY_SERVICE, "DeleteStudy", CLIENT, true, USUAL),
     // What each trial keeps of itself (who, when, what) is no deed: asks and tells come by the thousand.
     (STUDY_SERVICE, "Ask", CLIENT, false, USUAL),

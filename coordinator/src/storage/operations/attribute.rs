@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::common::{need_head, need_trial};
+use super::common::{need_open_head, need_trial};
 use super::{Lane, Operation};
 use crate::storage::engine::News;
 use crate::storage::error::StoreError;
@@ -31,11 +31,11 @@ impl Operation for SetAttribute {
     async fn apply(&self, rows: &mut dyn Rows) -> Result<(), StoreError> {
         match self.owner {
             AttributeOwner::Study(study) => {
-                need_head(rows, study).await?;
+                need_open_head(rows, study).await?;
                 rows.set_study_attribute(study, self.kind, &self.key, &self.value).await
             }
             AttributeOwner::Trial(study, number) => {
-                let mut head = need_head(rows, study).await?;
+                let mut head = need_open_head(rows, study).await?;
                 let mut trial = need_trial(rows, study, number).await?;
                 trial.record.revision = head.bump();
                 rows.set_trial_attribute(trial.record.id, self.kind, &self.key, &self.value).await?;

@@ -16,6 +16,17 @@ pub(super) async fn need_head(rows: &mut dyn Rows, study: StudyId) -> Result<Stu
     rows.head_for_update(study).await?.ok_or_else(|| StoreError::StudyNotFound(study.to_string()))
 }
 
+/// The same, of a study that may change.
+pub(super) async fn need_open_head(rows: &mut dyn Rows, study: StudyId) -> Result<StudyHead, StoreError> {
+    let head = need_head(rows, study).await?;
+    refuse_archived(&head).map(|()| head)
+}
+
+/// Refuses a change of a study that was put away.
+pub(super) fn refuse_archived(head: &StudyHead) -> Result<(), StoreError> {
+    if head.state == StudyState::Archived { Err(wrong_state(head, "be changed")) } else { Ok(()) }
+}
+
 pub(super) async fn need_study(rows: &mut dyn Rows, study: StudyId) -> Result<StudyRecord, StoreError> {
     rows.study(study).await?.ok_or_else(|| StoreError::StudyNotFound(study.to_string()))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fleetune_core::{Attempt, Distribution, FailKind, Revision, StudyId, Timestamp, TrialId, TrialNumber, TrialState};
 
-use super::common::{need_head, need_study, wrong_trial_state};
+use super::common::{need_open_head, need_study, refuse_archived, wrong_trial_state};
 use super::{Lane, Operation};
 use crate::storage::draft::Drafting;
 use crate::storage::engine::News;
@@ -113,7 +113,7 @@ impl Operation for AddTrial {
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialRecord, StoreError> {
-        let mut head = need_head(rows, self.study).await?;
+        let mut head = need_open_head(rows, self.study).await?;
         let trial = add(rows, &mut head, &self.new, &mut Known::default(), self.now).await?;
         rows.save_head(&head).await?;
         Ok(trial)
@@ -124,7 +124,8 @@ impl Operation for AddTrial {
     }
 
     fn draft(&self, drafting: &mut Drafting<'_>) -> Option<Result<TrialRecord, StoreError>> {
-        if let Err(error) = refuse_parent(&drafting.draft.head) {
+        let head = &drafting.draft.head;
+        if let Err(error) = refuse_archived(head).and_then(|()| refuse_parent(head)) {
             return Some(Err(error));
         }
         let trial = fresh(&mut drafting.draft.head, &self.new, self.now);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use fleetune_core::{StudyId, Timestamp, TrialNumber};
 
-use super::common::{need_head, need_study};
+use super::common::{need_open_head, need_study};
 use super::foreign::{Known, add};
 use super::{Lane, Operation};
 use crate::storage::engine::News;
@@ -31,7 +31,7 @@ impl Operation for AddTrials {
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<TrialNumber, StoreError> {
-        let mut head = need_head(rows, self.study).await?;
+        let mut head = need_open_head(rows, self.study).await?;
         if self.first > head.next_number {
             return Err(StoreError::TrialNotFound { study: self.study, number: TrialNumber(self.first.0 - 1) });
         }

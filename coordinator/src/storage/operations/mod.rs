@@ -5,6 +5,7 @@
 
 mod access;
 mod advance;
+mod archive;
 mod attribute;
 mod child;
 mod claim;
@@ -34,6 +35,7 @@ use super::rows::Rows;
 
 pub(super) use access::{CreateToken, NoteUses, RevokeToken, TrimAudit};
 pub(super) use advance::AdvanceStudy;
+pub(super) use archive::{Archive, Shed, Unarchive};
 pub(super) use attribute::SetAttribute;
 pub(super) use child::CreateChild;
 pub(super) use claim::{Claim, claimed_by};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetune_core::{Attempt, FailKind, JobId, StudyId, StudyState, Timestamp, TrialNumber, TrialState};
 
-use super::common::{abort_trial, close_unserved, failure, need_head, need_study, plain, wrong_state};
+use super::common::{abort_trial, close_unserved, failure, need_open_head, need_study, plain, wrong_state};
 use super::{Lane, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::record::{JobKind, JobRecord, JobState, NewStudy, StudyRecord, StudyUpdate};
@@ -80,7 +80,7 @@ impl Operation for UpdateStudy {
     }
 
     async fn apply(&self, rows: &mut dyn Rows) -> Result<StudyRecord, StoreError> {
-        let mut head = need_head(rows, self.study).await?;
+        let mut head = need_open_head(rows, self.study).await?;
         let mut study = need_study(rows, self.study).await?;
         let state = self.update.state.as_ref().filter(|(state, _)| *state != study.state);
         let budget = self.update.budget.filter(|budget| *budget != study.config.budget);

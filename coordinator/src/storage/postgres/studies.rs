@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use fleetune_core::{StudyId, Timestamp};
+use fleetune_core::{StudyId, StudyState, Timestamp, TrialNumber};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{PostgresRows, database};
@@ -17,7 +17,7 @@ macro_rules! select_study {
         concat!(
             "SELECT id, name, state, reason, config, pin, description, exclusions, revision, config_revision, ",
             "next_number, next_turn, created_at, priority, max_parallel, served_at, selector, ",
-            "per, parent_id, class FROM study ",
+            "per, parent_id, class, archived_from, unarchived_at FROM study ",
             $rest
         )
     };
@@ -40,9 +40,17 @@ impl StudyRows for PostgresRows {
         study.fetch_optional(&mut *self.tx).await.map_err(database)?.map(RawStudy::record).transpose()
     }
 
-    async fn studies(&mut self, after: StudyId, limit: u32) -> Result<Vec<StudyRecord>, StoreError> {
-        let studies = query_as::<_, RawStudy>(select_study!("WHERE id > $1 ORDER BY id LIMIT $2"));
-        let studies = studies.bind(after.0).bind(i64::from(limit)).fetch_all(&mut *self.tx).await.map_err(database)?;
+    async fn studies(&mut self, after: StudyId, limit: u32, archived: bool) -> Result<Vec<StudyRecord>, StoreError> {
+        let studies = query_as::<_, RawStudy>(select_study!(
+            "WHERE id > $1 AND ($3 OR state <> 'archived') ORDER BY id LIMIT $2"
+        ));
+        let studies = studies
+            .bind(after.0)
+            .bind(i64::from(limit))
+            .bind(archived)
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(database)?;
         studies.into_iter().map(RawStudy::record).collect()
     }
 
@@ -94,7 +102,7 @@ impl StudyRows for PostgresRows {
         let update = query(
             "UPDATE study SET state = $2, reason = $3, config = $4, pin = $5, description = $6, revision = $7, \
              config_revision = $8, next_number = $9, next_turn = $10, priority = $11, max_parallel = $12, \
-             served_at = $13, selector = $14 WHERE id = $1",
+             served_at = $13, selector = $14, archived_from = $15, unarchived_at = $16 WHERE id = $1",
         );
         let update = update.bind(study.id.0).bind(study.state.as_str()).bind(&study.reason);
         let update = update.bind(to_json("study configuration", &study.config)?).bind(pin).bind(description);
@@ -103,6 +111,7 @@ impl StudyRows for PostgresRows {
         let schedule = &study.schedule;
         let update = update.bind(i64::from(schedule.priority)).bind(schedule.max_parallel.map(i64::from));
         let update = update.bind(study.served_at.0).bind(&schedule.selector);
+        let update = update.bind(study.archived_from.map(StudyState::as_str)).bind(study.unarchived_at.map(|at| at.0));
         update.execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
@@ -125,6 +134,31 @@ impl StudyRows for PostgresRows {
         self.dirty = true;
         let delete = query("DELETE FROM study WHERE id = $1").bind(id.0);
         delete.execute(&mut *self.tx).await.map(drop).map_err(database)
+    }
+
+    async fn shed(&mut self, id: StudyId, from: TrialNumber, count: u32) -> Result<(), StoreError> {
+        self.dirty = true;
+        let end = from.0.saturating_add(i64::from(count));
+        let requests = query(
+            "UPDATE trial SET created_by = NULL, created_index = NULL, started_by = NULL, started_index = NULL \
+             WHERE study_id = $1 AND number >= $2 AND number < $3 \
+             AND (created_by IS NOT NULL OR started_by IS NOT NULL)",
+        );
+        let requests = requests.bind(id.0).bind(from.0).bind(end);
+        requests.execute(&mut *self.tx).await.map_err(database)?;
+        let steps = query(
+            "DELETE FROM step WHERE EXISTS (SELECT 1 FROM trial WHERE trial.id = step.trial_id AND trial.study_id = $1 \
+             AND trial.number >= $2 AND trial.number < $3 AND step.attempt <> trial.attempt) \
+             AND trial_id IN (SELECT trial.id FROM trial WHERE trial.study_id = $1 AND trial.number >= $2 \
+             AND trial.number < $3)",
+        );
+        steps.bind(id.0).bind(from.0).bind(end).execute(&mut *self.tx).await.map_err(database)?;
+        let details = query(
+            "UPDATE attempt SET detail = NULL WHERE detail IS NOT NULL AND job_id IN (SELECT job.id FROM job \
+             JOIN trial ON trial.id = job.trial_id WHERE trial.study_id = $1 AND trial.number >= $2 \
+             AND trial.number < $3 AND (trial.state = 'fail' OR trial.attempt <> attempt.attempt))",
+        );
+        details.bind(id.0).bind(from.0).bind(end).execute(&mut *self.tx).await.map(drop).map_err(database)
     }
 
     async fn study_attributes(
