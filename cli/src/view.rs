@@ -321,6 +321,8 @@ pub struct WorkerView {
     pub executors: BTreeMap<String, String>,
     /// Models it can read: `name`, `path`, `hash`, `bytes`.
     pub models: Vec<fleetune_core::VisibleModel>,
+    /// What its machine does now: `load`, `memory_available_bytes`, `devices`; null where the coordinator was not told lately.
+    pub gauges: Option<fleetune_core::gauges::Gauges>,
     /// What it holds leases of; only in `worker show`.
     pub jobs: Vec<HeldJobView>,
     /// Its machine.

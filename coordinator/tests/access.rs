@@ -389,7 +389,7 @@ async fn a_workers_token_speaks_for_the_workers_that_registered_with_it_alone() 
     };
     let job = workers.acquire(with("own", acquire("1"))).await.unwrap().into_inner().jobs.remove(0);
     let lease_token = job.lease.unwrap().token;
-    let heartbeat = v1::HeartbeatRequest { worker_id: "a".repeat(32), tokens: vec![lease_token.clone()] };
+    let heartbeat = v1::HeartbeatRequest { worker_id: "a".repeat(32), tokens: vec![lease_token.clone()], gauges: None };
     let drain = v1::DrainRequest { worker_id: "a".repeat(32) };
     let release = v1::ReleaseRequest { lease_token: lease_token.clone() };
     let failure = v1::Failure { kind: v1::FailKind::Error.into(), message: "no".to_owned() };

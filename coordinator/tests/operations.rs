@@ -12,6 +12,7 @@ use fleetune_proto::v1;
 use fleetune_proto::v1::admin_service_client::AdminServiceClient;
 use fleetune_proto::v1::fleet_service_client::FleetServiceClient;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
+use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +49,7 @@ impl Running {
         let local = transport::in_process(coordinator.routes(), stop.clone()).await.unwrap();
         tokio::spawn(async move { server.serve(&coordinator).await });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { address, channel, local, stop, folder: folder }
+        Self { address, channel, local, stop, folder }
     }
 
     async fn page(&self, page: &str, header: &str) -> String {
@@ -144,6 +145,49 @@ async fn measures_need_a_token_where_there_is_one() {
     AdminServiceClient::new(running.local.clone()).create_token(new).await.unwrap();
     assert!(running.page("/metrics", "").await.starts_with("HTTP/1.1 401 "));
     assert!(running.page("/metrics", "authorization: Bearer secret\r\n").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn what_a_workers_machine_does_is_measured_and_listed() {
+    let running = Running::start(0).await;
+    let mut workers = WorkerServiceClient::new(running.channel.clone());
+    let id = "0123456789abcdef0123456789abcdef";
+    let inventory = serde_json::to_string(&fleetune_core::Inventory::default()).unwrap();
+    let register = v1::RegisterRequest {
+        worker_id: id.to_owned(),
+        name: "gpu-1".to_owned(),
+        inventory_json: inventory,
+        ..v1::RegisterRequest::default()
+    };
+    workers.register(register).await.unwrap();
+    let device = v1::DeviceGauges {
+        device: 3,
+        memory_used_bytes: Some(5_000_000_000),
+        utilization: Some(0.5),
+        temperature_celsius: Some(61.0),
+        power_watts: None,
+    };
+    let gauges = v1::Gauges { load: Some(0.75), memory_available_bytes: Some(1 << 30), devices: vec![device] };
+    let beat = |gauges| v1::HeartbeatRequest { worker_id: id.to_owned(), tokens: Vec::new(), gauges };
+    workers.heartbeat(beat(Some(gauges.clone()))).await.unwrap();
+    workers.heartbeat(beat(None)).await.unwrap();
+    let odd = v1::Gauges { load: Some(f64::INFINITY), ..v1::Gauges::default() };
+    assert_eq!(workers.heartbeat(beat(Some(odd))).await.unwrap_err().code(), Code::InvalidArgument);
+
+    let mut fleet = FleetServiceClient::new(running.channel.clone());
+    let listed = fleet.list_workers(v1::ListWorkersRequest::default()).await.unwrap().into_inner().workers;
+    assert_eq!(listed[0].gauges, Some(gauges));
+    let page = running.page("/metrics", "").await;
+    for line in [
+        "fleetune_worker_load1{worker=\"gpu-1\"} 0.75",
+        "fleetune_worker_memory_available_bytes{worker=\"gpu-1\"} 1073741824.0",
+        "fleetune_worker_device_memory_used_bytes{worker=\"gpu-1\",device=\"3\"} 5000000000.0",
+        "fleetune_worker_device_utilization_ratio{worker=\"gpu-1\",device=\"3\"} 0.5",
+        "fleetune_worker_device_temperature_celsius{worker=\"gpu-1\",device=\"3\"} 61.0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "no `{line}` in\n{page}");
+    }
+    assert!(!page.contains("fleetune_worker_device_power_watts{"), "{page}");
 }
 
 #[tokio::test]

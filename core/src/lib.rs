@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod distribution;
+pub mod gauges;
 pub mod ids;
 pub mod inventory;
 pub mod measurement;

@@ -5,6 +5,7 @@
 mod config;
 mod detail;
 mod enums;
+mod gauges;
 mod model;
 mod pruner;
 mod region;
@@ -21,6 +22,7 @@ pub use enums::{
     direction, direction_to_wire, fail_kind, fail_kind_to_wire, objective, objective_to_wire, role, role_to_wire,
     study_state, study_state_to_wire, trial_state, trial_state_to_wire,
 };
+pub use gauges::{gauges, gauges_to_wire};
 pub use model::{model, model_to_wire};
 pub use pruner::pruner;
 pub use region::{region, region_to_wire};

@@ -8,15 +8,16 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fleetune_core::gauges::Gauges;
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::region::UnsafeRegion;
 use fleetune_core::study::{Benchmark, Pin};
 use fleetune_core::{Inventory, LeaseToken, Params, TrialNumber, TrialState, VisibleModel, WorkerId};
 use fleetune_proto::link::Link;
 use fleetune_proto::retry::Backoff;
-use fleetune_proto::v1;
 use fleetune_proto::v1::study_service_client::StudyServiceClient;
 use fleetune_proto::v1::worker_service_client::WorkerServiceClient;
+use fleetune_proto::{convert, v1};
 use tonic::{Request, Response, Status};
 
 use crate::executor::Failure;
@@ -270,10 +271,16 @@ impl Client {
     }
 
     /// Renews leases. Tried once: the next heartbeat is near.
-    pub async fn heartbeat(&self, worker: &WorkerId, tokens: &[LeaseToken]) -> Result<Pulse, ClientError> {
+    pub async fn heartbeat(
+        &self,
+        worker: &WorkerId,
+        tokens: &[LeaseToken],
+        gauges: Option<&Gauges>,
+    ) -> Result<Pulse, ClientError> {
         let request = v1::HeartbeatRequest {
             worker_id: worker.0.clone(),
             tokens: tokens.iter().map(ToString::to_string).collect(),
+            gauges: gauges.map(convert::gauges_to_wire),
         };
         let answer = once(CALL_LIMIT, request, |request| {
             let mut workers = self.workers.clone();

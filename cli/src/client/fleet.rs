@@ -91,6 +91,7 @@ fn worker(wire: Option<v1::Worker>) -> CliResult<WorkerView> {
         device_class: wire.device_class,
         executors: wire.executors,
         models: wire.models.into_iter().map(|model| checked(convert::model(model))).collect::<CliResult<_>>()?,
+        gauges: wire.gauges.map(|gauges| checked(convert::gauges(gauges))).transpose()?,
         jobs: wire
             .jobs
             .into_iter()

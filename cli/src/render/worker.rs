@@ -20,11 +20,12 @@ pub fn workers(workers: &[WorkerView]) -> String {
                 state(worker),
                 worker.models.len().to_string(),
                 worker.device_class.clone(),
+                now(worker),
                 labels(worker),
             ]
         })
         .collect();
-    table(&["WORKER", "ID", "STATE", "MODELS", "DEVICE CLASS", "LABELS"], &["MODELS"], rows)
+    table(&["WORKER", "ID", "STATE", "MODELS", "DEVICE CLASS", "NOW", "LABELS"], &["MODELS"], rows)
 }
 
 /// Everything about one worker.
@@ -54,6 +55,7 @@ pub fn worker(worker: &WorkerView) -> String {
         ("cpu", cpu),
         ("memory", mib(machine.ram_mib)),
         ("gpus", gpus.join("; ")),
+        ("now", now(worker)),
         ("engines", engines.join("; ")),
         ("version", worker.version.clone()),
     ]);
@@ -72,6 +74,26 @@ pub fn worker(worker: &WorkerView) -> String {
     text.push_str("\n\n");
     text.push_str(&table(&["MODEL", "SIZE", "HASH", "PATH"], &["SIZE"], rows.collect()));
     text
+}
+
+/// What its machine does; nothing where that is not known.
+fn now(worker: &WorkerView) -> String {
+    let Some(gauges) = &worker.gauges else { return String::new() };
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    let mut words = Vec::new();
+    words.extend(gauges.load.map(|load| format!("load {load:.2}")));
+    words.extend(gauges.memory_available_bytes.map(|bytes| format!("{} free", gib(bytes))));
+    for device in &gauges.devices {
+        let facts = [
+            device.memory_used_bytes.map(gib),
+            device.utilization.map(|part| format!("{:.0} %", part * 100.0)),
+            device.temperature_celsius.map(|degrees| format!("{degrees:.0} °C")),
+            device.power_watts.map(|watts| format!("{watts:.0} W")),
+        ];
+        let facts: Vec<_> = facts.into_iter().flatten().collect();
+        words.push(format!("GPU {}: {}", device.device, facts.join(" ")));
+    }
+    words.join(", ")
 }
 
 fn state(worker: &WorkerView) -> String {

@@ -3,6 +3,7 @@
 //! Names follow Prometheus' conventions: base units, `_total` for what only grows. What is counted as it happens is in
 //! [`Metrics`]; what is looked up when somebody reads the page is in `scrape`.
 
+mod machines;
 mod process;
 mod scrape;
 

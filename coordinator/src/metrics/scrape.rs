@@ -12,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::Mutex;
 
+use super::machines::Machines;
 use super::{Float, process};
 use crate::scheduler::{Engine, EngineError};
 
@@ -118,6 +119,7 @@ impl Scrape {
         registry.register("worker_gpus", "GPUs of workers that are alive", gpus.clone());
         let help = "Memory of the GPUs of workers that are alive";
         registry.register_with_unit("worker_gpu_memory", help, Unit::Bytes, vram.clone());
+        let machines = Machines::register(registry);
         let ttl = self.engine.options().lease_ttl;
         let now = self.engine.now();
         let mut counted = BTreeMap::from([("alive", 0), ("draining", 0), ("silent", 0)]);
@@ -134,6 +136,9 @@ impl Scrape {
                 let mib: u64 = worker.inventory.gpus.iter().map(|gpu| gpu.vram_mib).sum();
                 gpus.get_or_create(&labels).set(worker.inventory.gpus.len() as i64);
                 vram.get_or_create(&labels).set(mib as f64 * 1024.0 * 1024.0);
+                if let Some(gauges) = self.engine.gauges(&worker.id) {
+                    machines.set(&worker.name, &gauges);
+                }
             }
         }
         for (state, count) in counted {

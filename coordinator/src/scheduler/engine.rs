@@ -15,6 +15,7 @@ use super::board::Board;
 use super::desk::Desk;
 use super::error::EngineError;
 use super::foreign::OptunaTimes;
+use super::gauges::Told;
 use super::live::{MAX_CONFLICTS, Verification};
 use super::obstacle::{Staff, Staffing};
 use super::share::Selectors;
@@ -85,6 +86,7 @@ pub struct Engine {
     pub(super) bindings: Bindings,
     service: Arc<Service>,
     pub(super) holders: Arc<Holders>,
+    pub(super) told: Arc<Told>,
 }
 
 /// The studies in memory, and the names under which they were found. A name whose study is gone is found again.
@@ -172,6 +174,7 @@ impl Engine {
             bindings: Bindings::default(),
             service,
             holders: Arc::default(),
+            told: Arc::default(),
         }
     }
 

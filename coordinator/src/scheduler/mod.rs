@@ -17,6 +17,7 @@ mod error;
 mod estimate;
 mod family;
 mod foreign;
+mod gauges;
 mod guest;
 mod history;
 mod lifecycle;

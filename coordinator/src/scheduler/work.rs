@@ -4,6 +4,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetune_core::gauges::Gauges;
 use fleetune_core::measurement::AttemptDetail;
 use fleetune_core::region::UnsafeRegion;
 use fleetune_core::study::{Benchmark, Pin};
@@ -337,10 +338,23 @@ impl Engine {
     }
 
     /// Renews leases; which are lost or ended, and whether to drain.
-    pub async fn heartbeat(&self, worker: &WorkerId, tokens: &[LeaseToken]) -> Result<Heartbeat, EngineError> {
+    pub async fn heartbeat(
+        &self,
+        worker: &WorkerId,
+        tokens: &[LeaseToken],
+        gauges: Option<Gauges>,
+    ) -> Result<Heartbeat, EngineError> {
         let beat = self.store.heartbeat(worker, tokens, self.options.lease_ttl, self.now()).await?;
         self.answered();
+        if let Some(gauges) = gauges {
+            self.told.note(worker, gauges, self.now(), self.options.lease_ttl);
+        }
         Ok(beat)
+    }
+
+    /// What a worker's machine does, as it told this process within the last lease time.
+    pub fn gauges(&self, worker: &WorkerId) -> Option<Gauges> {
+        self.told.of(worker, self.now(), self.options.lease_ttl)
     }
 
     /// Ends `Preparing` by what a worker found.

@@ -35,7 +35,8 @@ impl FleetApi {
     }
 
     fn view(&self, worker: &WorkerRecord) -> v1::Worker {
-        view::worker(worker, self.is_alive(worker))
+        let gauges = self.engine.gauges(&worker.id).as_ref().map(convert::gauges_to_wire);
+        v1::Worker { gauges, ..view::worker(worker, self.is_alive(worker)) }
     }
 
     /// The worker with this id, this name, or an id that begins so.

@@ -151,6 +151,7 @@ pub fn worker(record: &WorkerRecord, alive: bool) -> v1::Worker {
         models: record.models.iter().map(convert::model_to_wire).collect(),
         alive,
         jobs: Vec::new(),
+        gauges: None,
     }
 }
 

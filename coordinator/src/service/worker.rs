@@ -90,7 +90,8 @@ impl WorkerService for WorkerApi {
         for lease in &tokens {
             self.engine.check_holder(token, *lease).await.map_err(refused)?;
         }
-        let beat = self.engine.heartbeat(&worker, &tokens).await.map_err(refused)?;
+        let gauges = request.gauges.map(convert::gauges).transpose().map_err(|error| status::invalid(&error))?;
+        let beat = self.engine.heartbeat(&worker, &tokens, gauges).await.map_err(refused)?;
         let leases = beat
             .leases
             .iter()

@@ -140,6 +140,7 @@ async fn what_is_done_to_a_parent_is_done_to_its_children() {
     let request = v1::HeartbeatRequest {
         worker_id: super::machine::worker_id('a'),
         tokens: vec![super::machine::token(&running)],
+        gauges: None,
     };
     let beat = server.workers.heartbeat(request).await.unwrap().into_inner();
     assert_eq!(beat.leases[0].state(), v1::LeaseState::Cancelled);

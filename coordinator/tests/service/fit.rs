@@ -65,7 +65,7 @@ async fn a_study_says_that_nobody_is_there_and_since_when() {
     assert!(obstacles[0].starts_with("no worker has registered; `fleetune worker run --server "), "{obstacles:?}");
     register(&mut server, 'a', "scripted 1").await;
     register_with(&mut server, 'b', model("other.gguf", HASH)).await;
-    let beat = v1::HeartbeatRequest { worker_id: worker_id('b'), tokens: Vec::new() };
+    let beat = v1::HeartbeatRequest { worker_id: worker_id('b'), tokens: Vec::new(), gauges: None };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         // Worker `b` lives, `a` falls silent.

@@ -243,7 +243,7 @@ async fn a_cancelled_trial_is_over_and_its_worker_hears_of_it() {
     let job = job(&mut server, 'a').await;
     let request = v1::CancelTrialRequest { study: "s".to_owned(), number: 0 };
     server.studies.cancel_trial(request).await.unwrap();
-    let request = v1::HeartbeatRequest { worker_id: worker_id('a'), tokens: vec![token(&job)] };
+    let request = v1::HeartbeatRequest { worker_id: worker_id('a'), tokens: vec![token(&job)], gauges: None };
     let beat = server.workers.heartbeat(request).await.unwrap().into_inner();
     assert_eq!(beat.leases[0].state(), v1::LeaseState::Cancelled);
 }

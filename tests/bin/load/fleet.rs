@@ -156,7 +156,9 @@ impl Worker {
                 return Ok(());
             }
             let start = Instant::now();
-            service.heartbeat(HeartbeatRequest { worker_id: self.id.clone(), tokens: tokens.clone() }).await?;
+            service
+                .heartbeat(HeartbeatRequest { worker_id: self.id.clone(), tokens: tokens.clone(), gauges: None })
+                .await?;
             if self.seen.counts.load(Ordering::Relaxed) {
                 self.seen.heartbeats.lock().expect("nobody panics with it").record(start.elapsed());
             }

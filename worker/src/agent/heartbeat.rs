@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::gauge::Gauge;
 use super::session::Session;
 use crate::client::{LeaseState, Reason};
 use crate::executor::Stop;
@@ -23,12 +24,14 @@ pub(super) async fn deliver_when_reached(session: Arc<Session>) {
 pub(super) async fn beat(session: Arc<Session>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut gauge = Gauge::default();
     loop {
         ticks.tick().await;
         // A stored result keeps its lease too, so that nobody measures again what is measured.
         let mut tokens = session.leases.tokens();
         tokens.extend(session.spool.tokens());
-        match session.client.heartbeat(&session.worker, &tokens).await {
+        let gauges = gauge.read(&session.probe).await;
+        match session.client.heartbeat(&session.worker, &tokens, gauges.as_ref()).await {
             Ok(pulse) => {
                 session.set_away(false);
                 session.reached.notify_one();

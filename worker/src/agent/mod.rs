@@ -8,6 +8,7 @@ mod comparison;
 mod config;
 mod describe;
 mod event;
+mod gauge;
 mod heartbeat;
 mod leases;
 mod machine;

@@ -24,9 +24,23 @@ pub fn usable_ram_mib(texts: &MemoryTexts) -> u64 {
     }
 }
 
+/// Memory that programs can still get, by the text of `/proc/meminfo`.
+pub fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn available_memory_is_read() {
+        let text = "MemTotal:       16384000 kB\nMemAvailable:   12000000 kB\n";
+        assert_eq!(available_bytes(text), Some(12_288_000_000));
+        assert_eq!(available_bytes("MemTotal: 1 kB\n"), None);
+    }
 
     #[test]
     fn container_limit_counts_when_it_is_less() {

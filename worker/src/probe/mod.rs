@@ -10,7 +10,7 @@ mod system;
 mod wsl;
 
 pub use cpu::{CpuFacts, parse_cpuinfo};
-pub use memory::{MemoryTexts, usable_ram_mib};
+pub use memory::{MemoryTexts, available_bytes, usable_ram_mib};
 pub use nvml::GpuReading;
 pub use system::{Probe, SystemProbe};
 pub use wsl::{WslFacts, detect};

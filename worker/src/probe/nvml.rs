@@ -1,5 +1,8 @@
 //! The one door to NVIDIA's management library. A machine without the driver simply has no such GPUs.
 
+use std::sync::OnceLock;
+
+use fleetune_core::gauges::DeviceGauges;
 use fleetune_core::inventory::Gpu;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
@@ -41,6 +44,19 @@ pub(super) fn gpus() -> Vec<Gpu> {
         uuid: device.uuid().unwrap_or_default(),
         vram_mib: device.memory_info().map_or(0, |memory| memory.total >> 20),
         driver: driver.clone(),
+    })
+}
+
+/// What the GPUs do now, for whoever looks at the fleet. The driver is asked every few seconds, so it stays open.
+pub(super) fn gauges() -> Vec<DeviceGauges> {
+    static DRIVER: OnceLock<Option<Nvml>> = OnceLock::new();
+    let Some(nvml) = DRIVER.get_or_init(|| Nvml::init().ok()) else { return Vec::new() };
+    each(nvml, |index, device| DeviceGauges {
+        device: index,
+        memory_used_bytes: device.memory_info().ok().map(|memory| memory.used),
+        utilization: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu) / 100.0),
+        temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),
+        power_watts: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
     })
 }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use fleetune_core::Inventory;
+use fleetune_core::gauges::{Gauges, MAX_DEVICES};
 use fleetune_core::inventory::{Cpu, Gpu};
 
-use super::{GpuReading, MemoryTexts, WslFacts, detect, nvml, parse_cpuinfo, usable_ram_mib};
+use super::{GpuReading, MemoryTexts, WslFacts, available_bytes, detect, nvml, parse_cpuinfo, usable_ram_mib};
+use crate::measure::load_now;
 
 /// Tells what a machine is. A simulated one is chosen by name, never fallen back to.
 pub trait Probe: Send + Sync {
@@ -16,6 +18,9 @@ pub trait Probe: Send + Sync {
 
     /// What the GPUs do at this moment; empty where no driver tells.
     fn gpu_readings(&self) -> Vec<GpuReading>;
+
+    /// What the machine does at this moment, for whoever looks at the fleet.
+    fn gauges(&self) -> Gauges;
 }
 
 /// The real machine.
@@ -46,6 +51,16 @@ impl Probe for SystemProbe {
 
     fn gpu_readings(&self) -> Vec<GpuReading> {
         nvml::readings()
+    }
+
+    fn gauges(&self) -> Gauges {
+        let mut devices = nvml::gauges();
+        devices.truncate(MAX_DEVICES);
+        Gauges {
+            load: load_now().map(|load| load.one_minute),
+            memory_available_bytes: available_bytes(&text("/proc/meminfo")),
+            devices,
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct State {
     pub forget: u32,
     /// Finish cannot be reached.
     pub finish_away: bool,
+    /// What heartbeats told.
+    pub gauges: Vec<v1::Gauges>,
 }
 
 /// Shared by the services and the test.
@@ -283,6 +285,9 @@ impl WorkerService for Coordinator {
         let (state, drain) = self.with_quietly(|state| (state.verdict.unwrap_or(v1::LeaseState::Renewed), state.drain));
         let verdict = |token| v1::LeaseVerdict { token, state: state.into() };
         let request = request.into_inner();
+        if let Some(gauges) = request.gauges {
+            self.with(|state| state.gauges.push(gauges));
+        }
         let leases = request.tokens.into_iter().map(verdict).collect();
         Ok(Response::new(v1::HeartbeatResponse { leases, drain }))
     }

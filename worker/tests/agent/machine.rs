@@ -26,6 +26,15 @@ async fn unusable_lock_folder_ends_the_agent_and_fails_no_trial() {
 }
 
 #[tokio::test]
+async fn what_the_machine_does_is_told_with_heartbeats() {
+    let world = World::new("{}", Vec::new(), |_| ()).await;
+    let told = world.coordinator.until_state(|state| state.gauges.first().cloned()).await;
+    assert_eq!((told.load, told.memory_available_bytes), (Some(0.25), None));
+    assert_eq!((told.devices.len(), told.devices[0].memory_used_bytes), (1, Some(7)));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn runner_that_answers_but_never_starts_a_job_ends_the_agent() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let runner = folder.path().join("runner");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetune_core::gauges::{DeviceGauges, Gauges};
 use fleetune_core::inventory::Cpu;
 use fleetune_core::{Inventory, Params};
 use fleetune_model::{SynthQuant, SynthSize, SynthSpec};
@@ -32,6 +33,11 @@ impl Probe for Machine {
 
     fn gpu_readings(&self) -> Vec<GpuReading> {
         Vec::new()
+    }
+
+    fn gauges(&self) -> Gauges {
+        let device = DeviceGauges { device: 0, memory_used_bytes: Some(7), ..DeviceGauges::default() };
+        Gauges { load: Some(0.25), devices: vec![device], ..Gauges::default() }
     }
 }
 
